@@ -315,6 +315,13 @@ _UPDATES: Final = (
     _one("reassigned", UPDATE, _envelope("ticket reassigned", _ticket(status_id=2, agent_id=7))),
 )
 
+
+def _card(title: str, **facts: str) -> dict[str, object]:
+    """Returns a ticket's notification as a channel of Teams gets it."""
+    listed = [{"name": name, "value": value} for name, value in facts.items()]
+    return {"@type": "MessageCard", "summary": title.partition(":")[0], "title": title, "sections": [{"facts": listed}]}
+
+
 #: Written after the mapping was changed, by the same author.
 _FURTHER: Final = (
     Variant(
@@ -351,6 +358,28 @@ _FURTHER: Final = (
         "subject": "[Halo] Ticket 20817 geschlossen – VPN down", "text": "Kunde: Acme", "ticket": 20817,
     }),
     _one("deleted", CLOSE, {"TicketRef": "20817", "Subject": "VPN down", "State": "Deleted"}),
+    _one("a card of facts", OPEN, _card("New ticket 20817: VPN down", Status="New", Priority="High")),
+    _one("a card of facts, closed", CLOSE, _card("Ticket 20817 closed: VPN down", Status="Closed")),
+    _one("a card whose facts have the number", CLOSE, _card("VPN down", Ticketnummer="20817", Zustand="Storniert")),
+    _one("number and event in the title alone", OPEN, {"subject": "[Halo] Neues Ticket 20817 – VPN down"}),
+    _one("number and end in the title alone", CLOSE, {"text": "Ticket n° 20817 clôturé : VPN down"}),
+    _one("status in a text", CLOSE, {"ticket_id": 20817, "text": "Betreff: VPN down\nStatus: Geschlossen"}),
+    _one("in an object of any name", OPEN, {
+        "source": "runbook", "storingsmelding": {"nr": 20817, "kurztext": _SUMMARY, "status": {"bezeichnung": "Neu"}},
+    }),
+    _one("in an object of any name, cancelled", CLOSE, {
+        "source": "runbook",
+        "storingsmelding": {"nr": 20817, "kurztext": _SUMMARY, "status": {"id": 44, "bezeichnung": "Storniert"}},
+    }),
+    _one("a number in Spanish", OPEN, {"num_incidencia": 20817, "asunto": _SUMMARY, "situacion": "Nueva"}),
+    _one("a number in Spanish, not closed", UPDATE, {
+        "event": "ticket status changed", "num_incidencia": 20817, "asunto": _SUMMARY, "situacion": "No cerrada",
+    }),
+    _one("removed", CLOSE, {"event": "ticket_removed", "ticketId": 20817, "title": "VPN down"}),
+    _one("closed automatically", CLOSE, _flat(status="Automatisch geschlossen")),
+    _one("an asset of the ticket's number", UPDATE, {
+        "event": "Asset Updated", "object_id": 20817, "asset": {"id": 20817, "inventory": "LT-1", "status": "Active"},
+    }),
     _one("closed under another name closes", CLOSE, {"ticket_id": 20817, "titre": _SUMMARY, "etat": "Clôturé"}),
 )  # fmt: skip
 

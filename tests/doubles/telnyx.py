@@ -2,7 +2,7 @@
 
 After https://developers.telnyx.com/docs/messaging and
 https://developers.telnyx.com/api-reference/texml-rest-commands/initiate-an-outbound-call.
-Nothing is called by itself: a test says what happens.
+Nothing is called by itself: a test says what happens. The calls of a hotline are in `exchange`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.doubles.http import HttpDouble, Request, Response, http_double
+from tests.doubles.phone_exchange import MP3, Exchange
 from tests.doubles.twilio import Phone
 
 NUMBER = "+15550100"
+#: The account's other number, which people call.
+HOTLINE = "+15550199"
 ORGANIZATION = "61bf923e-5e4d-4595-a110-56190ea18a1b"
 APPLICATION = "1773070540731319841"
 
@@ -41,6 +44,31 @@ class TelnyxDouble(Phone):
     takes: float = 0.0
     server: str = ""
     signing: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    is_down: bool = False
+    #: Whether the answer to a started call has its id, which the reference does not show.
+    tells_sid: bool = True
+    #: The recordings by their id.
+    recordings: dict[str, bytes] = field(default_factory=dict)
+    recording: bytes = MP3
+    hotline: str = HOTLINE
+    #: The URLs of recordings that work: each for ten minutes.
+    media_urls: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.exchange = Exchange(self)
+
+    def new_sid(self) -> str:
+        return f"v3:{len(self.exchange.lines) + 1:052d}"
+
+    def recording_fields(self, sid: str) -> dict[str, str]:
+        recording = f"35094891-3290-4142-b2c2-{len(self.recordings) + 1:012d}"
+        self.recordings[recording] = self.recording
+        return {"RecordingSid": recording, "RecordingUrl": self._media_url(recording)}
+
+    def _media_url(self, recording: str) -> str:
+        path = f"/telephony-recorder/{recording}.mp3?X-Amz-Expires=600&X-Amz-Date={len(self.http.requests)}"
+        self.media_urls.add(path)
+        return f"{self.http.url}{path}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -57,6 +85,10 @@ class TelnyxDouble(Phone):
         return {"api_key": self.key}
 
     def answer(self, request: Request) -> Response:
+        if self.is_down:
+            return Response(hangs_up=True)
+        if request.path.startswith("/telephony-recorder/"):
+            return self._media(request)
         if request.headers.get("authorization") != f"Bearer {self.key}":
             return refusal(401, "10009", "Authentication failed")
         if request.method == "GET" and request.path == "/v2/balance":
@@ -65,6 +97,11 @@ class TelnyxDouble(Phone):
             return Response(200, json.dumps({"data": {"organization_id": ORGANIZATION}}).encode())
         if request.method == "GET" and request.path == f"/v2/texml_applications/{APPLICATION}":
             return Response(200, json.dumps({"data": {"id": APPLICATION, "active": True}}).encode())
+        resource = request.path.removeprefix(f"/v2/texml/Accounts/{ORGANIZATION}/")
+        if resource.startswith("Calls/"):
+            return self._of_call(request, unquote(resource.removeprefix("Calls/")))
+        if resource.startswith("Recordings/"):
+            return self._of_recording(request, resource.removeprefix("Recordings/").removesuffix(".json"))
         if request.method != "POST" or request.path not in ("/v2/messages", f"/v2/texml/Accounts/{ORGANIZATION}/Calls"):
             return refusal(404, "10005", "Resource not found")
         if self.answers:
@@ -75,14 +112,46 @@ class TelnyxDouble(Phone):
         call = request.json()
         if call.get("ApplicationSid") != APPLICATION:
             return refusal(404, "10005", "Resource not found")
-        if call.get("From") != NUMBER or not str(call.get("To", "")).startswith("+"):
+        if call.get("From") not in (NUMBER, HOTLINE):
+            return refusal(403, "10010", "Authorization failed: caller id is not allowed by the outbound voice profile")
+        if not str(call.get("To", "")).startswith("+"):
             return refusal(422, "10016", "Phone number must be in +E.164 format")
         if ("Url" in call) == ("Texml" in call) or self.check_call(call, call.get("StatusCallbackEvent", "").split()):
             return refusal(400, "10015", "Bad Request")
-        call["sid"] = f"v3:{len(self.calls) + 1:052d}"
+        call["sid"] = self.exchange.start(call).sid
         self.calls.append(call)
-        answer = {"call_sid": call["sid"], "from": NUMBER, "to": call["To"], "status": "queued"}
+        answer = {"from": NUMBER, "to": call["To"], "status": "queued"}
+        if self.tells_sid:
+            answer["call_sid"] = call["sid"]
         return Response(200, json.dumps(answer).encode(), takes=self.takes)
+
+    def _of_call(self, request: Request, sid: str) -> Response:
+        if (line := self.exchange.find(sid)) is None:
+            return refusal(404, "10005", "Resource not found")
+        if request.method == "POST":
+            fields = dict(parse_qsl(request.body.decode()))
+            if not line.is_live:
+                return refusal(422, "90018", "Call has already ended")
+            if ("Texml" in fields) == ("Status" in fields):
+                return refusal(400, "10015", "Bad Request")
+            self.exchange.update(line, fields.get("Texml", ""), fields.get("Status", ""))
+        return Response(200, json.dumps({"sid": sid, "status": line.status}).encode())
+
+    def _of_recording(self, request: Request, recording: str) -> Response:
+        if recording not in self.recordings:
+            return refusal(404, "10005", "Resource not found")
+        if request.method == "DELETE":
+            del self.recordings[recording]
+            return Response(204, b"")
+        answer = {"sid": recording, "status": "completed", "media_url": self._media_url(recording)}
+        return Response(200, json.dumps(answer).encode())
+
+    def _media(self, request: Request) -> Response:
+        recording = request.path.removeprefix("/telephony-recorder/").partition(".mp3")[0]
+        if request.path not in self.media_urls or recording not in self.recordings:
+            expired = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+            return Response(403, expired, {"Content-Type": "application/xml"})
+        return Response(200, self.recordings[recording], {"Content-Type": "binary/octet-stream"})
 
     def _message(self, request: Request) -> Response:
         message = request.json()

@@ -1,7 +1,8 @@
-"""Twilio on loopback: its REST API for messages and calls, and what it calls back, correctly signed.
+"""Twilio on loopback: its REST API for messages, calls and recordings, and what it calls back, correctly signed.
 
-After https://www.twilio.com/docs/messaging/api/message-resource, https://www.twilio.com/docs/voice/api/call-resource
-and https://www.twilio.com/docs/usage/security. Nothing is called back by itself: a test says what the phone does.
+After https://www.twilio.com/docs/messaging/api/message-resource, https://www.twilio.com/docs/voice/api/call-resource,
+https://www.twilio.com/docs/voice/api/recording and https://www.twilio.com/docs/usage/security. Nothing is called back
+by itself: a test says what the phone does. The calls of a hotline are in `exchange`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tests.doubles.http import HttpDouble, Request, Response, http_double
+from tests.doubles.phone_exchange import MP3, Exchange
 
 SID = "AC0123456789abcdef0123456789abcdef"
 NUMBER = "+41445550000"
+#: The account's other number, which people call.
+HOTLINE = "+41445550099"
+#: The longest document that a request may carry.
+MAX_TWIML_CHARS = 4000
 
 #: As Twilio refuses: status, code, message.
 ERRORS = {
@@ -35,6 +41,8 @@ ERRORS = {
     "sender": (400, 21606, "The 'From' phone number is not a valid, SMS-capable number."),
     "spending": (400, 30010, "Message price exceeds max price"),
     "broken": (503, 20503, "Service unavailable"),
+    "caller id": (400, 21210, "The source phone number provided is not yet verified for your account."),
+    "call over": (400, 21220, "Call is not in-progress. Cannot redirect."),
 }
 
 
@@ -89,6 +97,8 @@ class Phone:
         """Why the vendor refuses to make a call; empty if it makes it."""
         if fields.get("MachineDetection", "Enable") not in ("Enable", "DetectMessageEnd"):
             return "MachineDetection"
+        if str(fields.get("AsyncAmd", "")).lower() == "true" and not fields.get("AsyncAmdStatusCallback"):
+            return "AsyncAmdStatusCallback"
         known = {"initiated", "ringing", "answered", "completed"}
         if "StatusCallback" in fields and set(events) != known:  # type: ignore[call-overload]
             return "StatusCallbackEvent"
@@ -108,15 +118,35 @@ class TwilioDouble(Phone):
     server: str = ""
     takes: float = 0.0
     is_down: bool = False
+    #: The recordings by their id.
+    recordings: dict[str, bytes] = field(default_factory=dict)
+    recording: bytes = MP3
+    hotline: str = HOTLINE
+
+    def __post_init__(self) -> None:
+        self.exchange = Exchange(self)
 
     @property
     def url(self) -> str:
         return self.http.url
 
+    def new_sid(self) -> str:
+        return f"CA{len(self.exchange.lines) + 1:032d}"
+
+    def recording_fields(self, sid: str) -> dict[str, str]:
+        recording = f"RE{len(self.recordings) + 1:032d}"
+        self.recordings[recording] = self.recording
+        url = f"{self.url}/2010-04-01/Accounts/{SID}/Recordings/{recording}"
+        return {"RecordingSid": recording, "RecordingUrl": url}
+
     @property
     def settings(self) -> dict[str, Any]:
         """A provider's settings that lead here."""
         return {"account_sid": SID, "from_number": NUMBER, "api_base": self.url, "machine_detection": True}
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        return {"auth_token": self.token}
 
     def answer(self, request: Request) -> Response:
         if self.is_down:
@@ -127,6 +157,10 @@ class TwilioDouble(Phone):
         path = urlsplit(request.path).path
         if request.method == "GET" and path == f"/2010-04-01/Accounts/{SID}.json":
             return _json(200, {"sid": SID, "friendly_name": "Acme", "status": "active", "type": "Full"})
+        if found := re.fullmatch(rf"/2010-04-01/Accounts/{SID}/Calls/(\w+)\.json", path):
+            return self._of_call(request, found[1])
+        if found := re.fullmatch(rf"/2010-04-01/Accounts/{SID}/Recordings/(\w+)\.(json|mp3)", path):
+            return self._of_recording(request, found[1])
         match = re.fullmatch(rf"/2010-04-01/Accounts/{SID}/(Messages|Calls)\.json", path)
         if request.method != "POST" or match is None:
             return Response(404, json.dumps({"code": 20404, "message": "not found", "status": 404}).encode())
@@ -146,14 +180,44 @@ class TwilioDouble(Phone):
         return _json(201, {"sid": fields["sid"], "status": "queued"}, self.takes)
 
     def _call(self, fields: dict[str, str], events: list[str]) -> Response:
-        problem = self._addresses(fields)
+        problem = self._caller_id(fields) or self._addresses({**fields, "From": NUMBER})
         if wrong := self.check_call(fields, events):
             return _refusal(400, 21218, f"Invalid {wrong}.")
         if problem or ("Url" in fields) == ("Twiml" in fields):
             return problem or _refusal(400, 21205, "Url parameter is required.")
-        fields["sid"] = f"CA{len(self.calls) + 1:032d}"
+        fields["sid"] = self.exchange.start(fields).sid
         self.calls.append(fields)
         return _json(201, {"sid": fields["sid"], "status": "queued"}, self.takes)
+
+    def _caller_id(self, fields: Mapping[str, str]) -> Response | None:
+        """A call comes from a number of the account, or with its token from that of a caller."""
+        callers = {f"token-{line.sid}": line.caller for line in self.exchange.lines if line.is_inbound}
+        shown = fields.get("From", "")
+        is_allowed = shown in (NUMBER, HOTLINE) or (shown and callers.get(fields.get("CallToken", "")) == shown)
+        return None if is_allowed else _error("caller id")
+
+    def _of_call(self, request: Request, sid: str) -> Response:
+        if (line := self.exchange.find(sid)) is None:
+            return _refusal(404, 20404, "The requested resource was not found")
+        if request.method == "POST":
+            fields = dict(parse_qsl(request.body.decode()))
+            document, status = fields.get("Twiml", ""), fields.get("Status", "")
+            if not line.is_live or (document and line.status != "in-progress"):
+                return _error("call over")
+            if bool(document) == bool(status) or len(document) > MAX_TWIML_CHARS:
+                return _refusal(400, 21218, "Invalid update")
+            self.exchange.update(line, document, status)
+        return _json(200, {"sid": sid, "status": line.status})
+
+    def _of_recording(self, request: Request, recording: str) -> Response:
+        if recording not in self.recordings:
+            return _refusal(404, 20404, "The requested resource was not found")
+        if request.method == "DELETE":
+            del self.recordings[recording]
+            return Response(204, b"")
+        if request.path.endswith(".mp3"):
+            return Response(200, self.recordings[recording], {"Content-Type": "audio/mpeg"})
+        return _json(200, {"sid": recording, "status": "completed"})
 
     def _addresses(self, fields: Mapping[str, str], instead: str = "") -> Response | None:
         if not re.fullmatch(r"\+[1-9][0-9]{6,14}", fields.get("To", "")):

@@ -59,6 +59,15 @@ _MESSAGE = {
     "reply_markup": {"inline_keyboard": [[{"callback_data": "assign:1"}]]},
 }
 
+_HOTLINE = (
+    "call", "call-answer", "call-machine", "call-key", "call-ended", "call-status", "call-conference", "call-recording",
+    "call-transcript", "call-wait", "call-fallback",
+)  # fmt: skip
+_HOTLINE_SHAPE = {
+    "CallSid": "CA1", "CallStatus": "busy", "From": "+41443334455", "To": "+41445550099", "AnsweredBy": "machine_start",
+    "StatusCallbackEvent": "participant-leave", "RecordingUrl": "http://127.0.0.1:9/a", "RecordingDuration": "7",
+}  # fmt: skip
+
 VENDORS: dict[str, Signing] = SIGNINGS | {
     "telegram": Signing(
         _account({}, bot_token="1:a"),
@@ -91,8 +100,9 @@ VENDORS: dict[str, Signing] = SIGNINGS | {
     "telnyx": Signing(
         _account({"public_key": base64.b64encode(PUBLIC).decode(), "from_number": "+41790000000"}, api_key="KEY"),
         _telnyx,
-        ("sms", "voice", "status"),
+        ("sms", "voice", "status", *_HOTLINE),
         (
+            _HOTLINE_SHAPE,
             {"CallSid": "v3:1", "CallStatus": "failed", "HangupCause": "busy", "To": "+41790000009", "Digits": "7"},
             {
                 "data": {
@@ -111,8 +121,9 @@ VENDORS: dict[str, Signing] = SIGNINGS | {
     "twilio": Signing(
         _account({}, auth_token="secret"),
         _twilio,
-        ("sms", "voice", "status"),
+        ("sms", "voice", "status", *_HOTLINE),
         (
+            _HOTLINE_SHAPE,
             {"From": "+41790000009", "Body": "ack", "MessageSid": "SM1", "OptOutType": "STOP"},
             {"CallSid": "CA1", "CallStatus": "failed", "SipResponseCode": "404", "To": "+4179", "Digits": "4"},
             {"MessageSid": "SM1", "MessageStatus": "failed", "ErrorCode": "30003"},

@@ -30,6 +30,7 @@ from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification
 from tocsin.oncall.changes.commands import save_schedule
 from tocsin.oncall.models import CalendarImport
+from tocsin.operate.checks import people as people_checks
 from tocsin.people.changes import users as people
 from tocsin.people.models import User
 from tocsin.web import home
@@ -97,13 +98,15 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
     assert shown_text not in browser_of(company.responder).get("/").content.decode()
 
 
-def test_unanswered_alerts_are_one_line_that_counts_them(company: Company, open_alert: Callable[..., int]) -> None:
+def test_unanswered_alerts_are_one_line_that_counts_them(
+    company: Company, open_alert: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lines() -> list[tuple[str, str]]:
         found = home.find_warnings(clock.now())
         return [(one.text, one.url) for one in found if "exhausted" in one.text]
 
     numbers = []
-    for number in range(22):
+    for number in range(5):
         numbers.append(open_alert(f"Disk {number}"))
         EscalationRun.objects.filter(alert=numbers[-1]).update(status="finished", due_at=None)
         if number == 0:
@@ -115,10 +118,15 @@ def test_unanswered_alerts_are_one_line_that_counts_them(company: Company, open_
             ]
     ((text, url),) = lines()
     assert text.startswith(
-        f"22 alerts are unassigned, and their policies are exhausted: #{numbers[0]} Disk 0, #{numbers[1]} Disk 1, "
+        f"5 alerts are unassigned, and their policies are exhausted: #{numbers[0]} Disk 0, #{numbers[1]} Disk 1, "
     )
-    assert text.endswith(f"#{numbers[19]} Disk 19 and 2 more")
+    assert text.endswith(f"#{numbers[2]} Disk 2 and 2 more")
     assert url == "/alerts/"
+    monkeypatch.setattr(people_checks, "MAX_COUNTED", 4)
+    ((text, url),) = lines()
+    assert text.startswith("More than 4 alerts are unassigned, and their policies are exhausted, such as ")
+    assert text.endswith(f"#{numbers[2]} Disk 2")
+    monkeypatch.undo()
     with boundary.limited_to(Boundary(company.responder.pk)):
         assert lines() == []
 

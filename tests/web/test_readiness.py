@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -79,6 +79,17 @@ def test_message_that_reached_no_phone_is_no_test(company: Company, columns: dic
     phone = add_phone(company.responder)
     arrive(company.responder, phone, **columns)
     assert list(of_bob(company).problems) == [ReadinessProblem.NOT_TESTED]
+
+
+def test_user_whose_providers_are_all_unavailable_is_not_ready(company: Company) -> None:
+    arrive(company.responder, add_phone(company.responder))
+    provider("Twilio", "twilio", ["sms"], 1)
+    provider("Telnyx", "telnyx", ["sms"], 2)
+    ProviderHealth.objects.create(name="Twilio", is_open=True)
+    assert of_bob(company).is_ready
+    resets_at = clock.now() + timedelta(hours=1)
+    ProviderHealth.objects.create(name="Telnyx", quota_left=0, quota_resets_at=resets_at)
+    assert list(of_bob(company).problems) == [ReadinessProblem.UNAVAILABLE]
 
 
 def test_home_names_who_may_not_be_woken(company: Company, browser_of: BrowserOf) -> None:

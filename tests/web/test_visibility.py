@@ -36,6 +36,7 @@ from tocsin.access.roles import UNLIMITED, TokenLimits, TokenScope
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import AlertStatus, CommandChannel
 from tocsin.api.application import api
+from tocsin.api.mcp_tools import TOOLS, Tool
 from tocsin.core.config import settings_store
 from tocsin.core.db import database as database_module
 from tocsin.core.db.base import viewer_transaction
@@ -63,7 +64,7 @@ OURS, THEIRS = "qaoursq", "qbtheirsq"
 PART = THEIRS[:-2]
 
 #: Addresses that end the session, or belong to nobody.
-SKIPPED = ("account/", "styleguide/", "api/v1/")
+SKIPPED = ("account/", "styleguide/", "api/v1/", ".well-known/", "mcp")
 
 #: Models without a boundary: of the whole installation, or read only by the application itself.
 UNBOUNDED = {
@@ -309,6 +310,49 @@ def their_numbers() -> dict[str, str]:
         return str(model._base_manager.filter(**is_theirs).earliest("pk").pk)
 
     return {key: number(model) for key, model in CHOICES.items()}
+
+
+def tool_calls(tool: Tool) -> Iterator[dict[str, Any]]:
+    """Arguments of a tool: what it requires, and each other one, with names and ids of both sides."""
+    by_kind = values(THEIRS, 1, is_short=True)
+    texts: list[Any] = [f"r{THEIRS}", "2", *by_kind["uuid"]]
+    by_type = {"integer": [1, 2, 4], "string": texts}
+    schema = tool.show()["inputSchema"]
+
+    def choices(field: dict[str, Any]) -> list[Any]:
+        types = {one.get("type") for one in field.get("anyOf", [field])}
+        is_plain = not any("format" in one or "enum" in one for one in field.get("anyOf", [field]))
+        return next((by_type[kind] for kind in types if kind in by_type and is_plain), [])
+
+    required = schema.get("required", [])
+    for chosen in product(*(choices(schema["properties"][name]) for name in required)):
+        arguments = dict(zip(required, chosen, strict=True))
+        yield arguments
+        for name, field in schema["properties"].items():
+            if name not in required:
+                yield from ({**arguments, name: value} for value in choices(field))
+
+
+@pytest.mark.parametrize("role", ["manager", "observer"])
+def test_no_tool_of_an_assistant_shows_the_other_side(sides: tuple[Side, Side], role: str) -> None:
+    user = getattr(sides[0], role)
+    client, headers = (
+        Client(raise_request_exception=False),
+        {"Authorization": f"Bearer {sides[0].tokens[user.username]}"},
+    )
+    answered, leaked = set(), []
+    for tool in TOOLS.values():
+        for arguments in tool_calls(tool) if tool.changes is None else ():
+            call = {"name": tool.name, "arguments": arguments}
+            message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+            response = client.post(
+                "/mcp", json.dumps(message), content_type="application/json", headers={"Host": "localhost", **headers}
+            )
+            if OURS in response.content.decode():
+                answered.add(tool.name)
+            leaked.append(leak_of(response, json.dumps(arguments)))
+    assert not list(filter(None, leaked))
+    assert answered >= {"list_alerts", "get_alert", "who_is_on_call", "simulate", "search_inbound_log", "noisy_sources"}
 
 
 def test_no_query_of_any_page_names_the_other_side(sides: tuple[Side, Side]) -> None:

@@ -35,6 +35,8 @@ class ApiToken(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True)
     last_used_from = models.GenericIPAddressField(null=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    #: The last calls of an assistant (`access.tokens.AssistantCall`), newest last; empty: no assistant uses it.
+    assistant_calls = models.JSONField(default=list, db_default=[])
     #: The token that made it, if one did. It is revoked together with that one.
     made_by = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+")
 

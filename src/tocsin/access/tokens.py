@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import InternalError
 
@@ -158,6 +160,65 @@ def _record_use(token: ApiToken, address: str | None, now: datetime) -> None:
             raise
     else:
         token.last_used_at, token.last_used_from = now, address
+
+
+#: How many calls of an assistant its token keeps. Those that wrote are kept for an hour, because they are limited.
+KEPT_CALLS = 10
+_WRITES_PERIOD = timedelta(hours=1)
+
+_TOO_MANY_WRITES = Text(
+    "An assistant makes at most {count} change an hour with this token. The next one is possible at {at}.",
+    "An assistant makes at most {count} changes an hour with this token. The next one is possible at {at}.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantCall:
+    """A call of an assistant by a token: the tool, and how many objects it changes."""
+
+    at: datetime
+    tool: str
+    changes: int = 0
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> AssistantCall:
+        """Returns a stored call."""
+        return cls(datetime.fromisoformat(stored["at"]), stored["tool"], stored["changes"])
+
+
+def with_call(calls: Sequence[AssistantCall], call: AssistantCall, max_changes: int) -> list[AssistantCall]:
+    """Returns the calls to keep after one more. Raises Rejected("too_many_writes") for one change too many within the
+    hour. Pure."""
+    recent = [one for one in calls if one.changes and one.at > call.at - _WRITES_PERIOD]
+    if call.changes and sum(one.changes for one in recent) + call.changes > max_changes:
+        first = recent[0].at if recent else call.at
+        raise Rejected("too_many_writes", _TOO_MANY_WRITES(count=max_changes, at=first + _WRITES_PERIOD))
+    newest = calls[-KEPT_CALLS + 1 :]
+    return [*(one for one in recent if one not in newest), *newest, call]
+
+
+def last_calls(token: ApiToken) -> list[AssistantCall]:
+    """Returns the last calls of an assistant, newest first."""
+    return [AssistantCall.read(stored) for stored in reversed(token.assistant_calls[-KEPT_CALLS:])]
+
+
+def record_call(token: ApiToken, call: AssistantCall, max_changes: int) -> None:
+    """Records a call of an assistant, before it is made. One that only reads goes on while the database is read-only.
+
+    Raises `Rejected("too_many_writes")`.
+    """
+    try:
+        with boundary.command():
+            # The lock counts simultaneous calls one after the other.
+            row = ApiToken.objects.select_for_update().get(pk=token.pk)
+            calls = with_call([AssistantCall.read(stored) for stored in row.assistant_calls], call, max_changes)
+            row.assistant_calls = [
+                {"at": one.at.isoformat(), "tool": one.tool, "changes": one.changes} for one in calls
+            ]
+            row.save(update_fields=["assistant_calls"])
+    except InternalError as error:
+        if call.changes or not database.is_read_only_error(error):
+            raise
 
 
 def revoke(token: ApiToken, *, actor: AuditActor, now: datetime) -> None:

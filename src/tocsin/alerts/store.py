@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import takewhile
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple, cast
 
 from django.db.models import Q, QuerySet
+from django.db.models.fields.json import KT
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
@@ -597,10 +598,22 @@ MAX_STORM_ALERTS = 500
 _MAX_PATTERN_CHARS = 150
 _NUMBER = "[0-9]+"
 
-#: The columns by which alerts are compared.
-_STORM_COLUMNS = (
-    "integration", "status", "owner", "subject", "tags", "client", "priority", "opened_at", "dry_run", "is_test",
-)  # fmt: skip
+
+class ComparedAlert(NamedTuple):
+    """What an alert is compared by. A list compares ten times as many alerts as it shows, so they are no models."""
+
+    pk: int
+    integration_id: int | None
+    status: str
+    owner_id: int | None
+    subject: str
+    #: The monitored host, if the source names one.
+    host: str | None
+    client: str
+    priority: str
+    opened_at: datetime
+    dry_run: bool
+    is_test: bool
 
 
 def pattern_sql(column: LiteralString) -> LiteralString:
@@ -629,10 +642,10 @@ class Storm:
     #: The pattern, or the host's name.
     name: str
     #: Newest first.
-    alerts: Sequence[Alert]
+    alerts: Sequence[ComparedAlert]
 
     @property
-    def lead(self) -> Alert:
+    def lead(self) -> ComparedAlert:
         """The most urgent alert; of several the oldest, whose escalation is furthest."""
         return min(self.alerts, key=lambda alert: (Priority(alert.priority).rank, alert.pk))
 
@@ -646,7 +659,7 @@ class Storm:
         return sorted({alert.client for alert in self.alerts if alert.client})
 
 
-def find_storms(alerts: Iterable[Alert]) -> list[Storm]:
+def find_storms(alerts: Iterable[ComparedAlert]) -> list[Storm]:
     """Returns the storms among the alerts. Those that share no pattern of subject are compared by host."""
     storms: list[Storm] = []
     remaining = list(alerts)
@@ -659,10 +672,10 @@ def find_storms(alerts: Iterable[Alert]) -> list[Storm]:
 
 
 #: An entry of a list: an alert, or a storm and its lead.
-type Entry = tuple[Alert, Storm | None]
+type Entry = tuple[ComparedAlert, Storm | None]
 
 
-def entries_of(alerts: Sequence[Alert]) -> list[Entry]:
+def entries_of(alerts: Sequence[ComparedAlert]) -> list[Entry]:
     """Returns the entries of a list of alerts. A storm has the place of the first of its alerts."""
     # The lead is looked for once a storm, not once an alert.
     leads: list[Entry] = [(storm.lead, storm) for storm in find_storms(alerts)]
@@ -691,7 +704,7 @@ def first_entries(rows: QueryUnion[Alert], limit: int, *, descending: bool = Tru
     return entries, alerts[-1].pk if len(compared) > MAX_STORM_ALERTS else None
 
 
-def storm_of(rows: QueryUnion[Alert], by: StormBy, alert: Alert) -> Storm:
+def storm_of(rows: QueryUnion[Alert], by: StormBy, alert: ComparedAlert) -> Storm:
     """Returns the alerts of a list that are in one storm with `alert`, even if they have become fewer than a storm has.
     The alert itself need not be in the list any more."""
     sides = (
@@ -704,17 +717,18 @@ def storm_of(rows: QueryUnion[Alert], by: StormBy, alert: Alert) -> Storm:
     return replace(storm, alerts=[one for one in storm.alerts if one.pk in listed][:MAX_STORM_ALERTS])
 
 
-def load_comparable(rows: QueryUnion[Alert], limit: int, *, descending: bool = True) -> list[Alert]:
-    """Returns the first alerts of a list, with the columns by which they are compared."""
-    columns = narrow(rows, lambda part: part.select_related(None).only(*_STORM_COLUMNS))
-    return first(columns, limit, descending=descending)
+def load_comparable(rows: QueryUnion[Alert], limit: int, *, descending: bool = True) -> list[ComparedAlert]:
+    """Returns the first alerts of a list, with what they are compared by."""
+    host = KT("tags__component_name")
+    columns: Any = narrow(rows, lambda part: part.annotate(host=host).values_list(*ComparedAlert._fields, named=True))
+    return cast("list[ComparedAlert]", first(columns, limit, descending=descending))
 
 
-def _similar(alerts: Iterable[Alert], by: StormBy, *, in_one_state: bool) -> Iterator[Storm]:
+def _similar(alerts: Iterable[ComparedAlert], by: StormBy, *, in_one_state: bool) -> Iterator[Storm]:
     """Yields the alerts that share what `by` says, of any number; `in_one_state` those of one state and owner."""
-    groups: dict[tuple[str, Hashable], list[Alert]] = {}
+    groups: dict[tuple[str, Hashable], list[ComparedAlert]] = {}
     for alert in alerts:
-        name = subject_pattern(alert.subject) if by is StormBy.SUBJECT else str(alert.tags.get("component_name", ""))
+        name = subject_pattern(alert.subject) if by is StormBy.SUBJECT else alert.host or ""
         # Alerts that page nobody are never hidden behind one that does, or the reverse.
         own = alert.pk if not name or alert.integration_id is None else None
         state = (alert.status, alert.owner_id) if in_one_state else ()

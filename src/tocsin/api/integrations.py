@@ -15,6 +15,7 @@ from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
+from tocsin.alerts.states import Priority
 from tocsin.api.errors import ReasonSchema, show
 from tocsin.api.framework.auth import (
     Number,
@@ -28,7 +29,12 @@ from tocsin.api.framework.auth import (
     require,
 )
 from tocsin.api.framework.resources import ApiResource, SpecSchema, register, written_as
-from tocsin.api.framework.simulation_schemas import BacktestDifferenceSchema, SimulationResponse
+from tocsin.api.framework.simulation_schemas import (
+    BacktestDifferenceSchema,
+    PreflightResponse,
+    SimulationResponse,
+    show_preflight,
+)
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.validation import inputs
@@ -48,7 +54,7 @@ from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.resources import registry
 from tocsin.resources.resource import ResourceSpec
-from tocsin.simulate import backtest, chain
+from tocsin.simulate import backtest, chain, escalation
 
 
 class IntegrationFields(BaseModel):
@@ -253,6 +259,31 @@ def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] 
     except UnknownIntegration:
         raise Rejected("not_possible", chain.NOT_COMPILED(integration=integration.name)) from None
     return chain.as_json(simulation, principal.viewer.address)
+
+
+class PreflightQuery(Schema):
+    """The hypothetical alert."""
+
+    at: ScheduleMoment | None = Field(default=None, description="When; now, if it is left out.")
+    priority: Priority = Priority.CRITICAL
+    client: str | None = Field(default=None, max_length=200, description="Only the paths that its alerts may take.")
+
+
+@routes.get(
+    "/{id}/preflight",
+    Permission.VIEW_ALERTS,
+    answers=PreflightResponse,
+    summary="Whom an alert of it would page, now or `at` a moment, by each route that is active then; sends nothing",
+)
+def get_integration_preflight(request: HttpRequest, id: str, query: Query[PreflightQuery]) -> dict[str, Any]:
+    """Conditions of a route on the message are not known: every route that is active at that time is a path. A disabled
+    integration has none."""
+    principal, integration = caller(request), INTEGRATIONS.find(id)
+    at = query.at or principal.now
+    results = escalation.preflight(at, config_registry.shared_registry(), priority=query.priority, only=integration)
+    if query.client is not None:
+        results = [result.for_client(query.client) for result in results]
+    return show_preflight(at, results, principal.viewer.address)
 
 
 @routes.post(

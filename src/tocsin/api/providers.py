@@ -225,14 +225,17 @@ def _show_times(times: health.Times) -> dict[str, float | None]:
     }
 
 
-_PACKAGE = {"application/zip": {"schema": {"type": "string", "format": "binary"}}}
+_PACKAGE = {
+    media_type: {"schema": {"type": "string", "format": "binary"}}
+    for media_type in sorted({kind.package_type for kind in provider_status.KINDS.values() if kind.package_name})
+}
 
 
 @routes.get(
     "/{id}/package",
     Permission.ADMINISTER,
     answers=None,
-    summary="The file to upload at the vendor's, such as the app package of Microsoft Teams",
+    summary="The file for the vendor, such as the app package of Microsoft Teams or a hotline's voicemail",
     extra={"responses": {200: {"description": "The file.", "content": _PACKAGE}}},
 )
 def get_package(request: HttpRequest, id: str) -> HttpResponse:
@@ -240,7 +243,7 @@ def get_package(request: HttpRequest, id: str) -> HttpResponse:
     row = PROVIDERS.find(id)
     if not (content := provider_status.build_package(row)):
         raise Rejected("not_found", _NO_PACKAGE())
-    return HttpResponse(content, content_type="application/zip")
+    return HttpResponse(content, content_type=provider_status.KINDS[row.kind].package_type)
 
 
 TO_SMS = {"channel": "sms", "address": "+41790000001"}

@@ -37,6 +37,7 @@ from tocsin.api.framework.auth import (
     require,
 )
 from tocsin.api.framework.resources import AuditEntrySchema, SpecSchema, show_entries
+from tocsin.api.framework.simulation_schemas import PreflightResponse, show_preflight
 from tocsin.configure.models import ImportRun
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
@@ -49,7 +50,6 @@ from tocsin.operate import doctor, node_heartbeat
 from tocsin.people import permissions
 from tocsin.resources.resource import NO_SUCH_OBJECT, find
 from tocsin.simulate import escalation
-from tocsin.simulate.escalation import SimulatedPage
 
 # ---------- system
 # The installation's health as `tocsin doctor` reports it, and the pre-flight check of a critical alert.
@@ -76,44 +76,6 @@ class DoctorResponse(BaseModel):
     ok: bool
     problems: list[HealthFindingSchema]
     notes: list[HealthFindingSchema]
-
-
-class PreflightPageSchema(BaseModel):
-    """One page that would be sent. `problem` explains why it could not be."""
-
-    at: datetime
-    to: str
-    label: str
-    channel: str
-    address: str
-    problem: ReasonSchema | None
-
-
-class PreflightRouteSchema(BaseModel):
-    """One path that an alert may take: by a route that matches at that time, or by none (`route` is null)."""
-
-    route: str | None
-    #: For a route with a client table: its clients on this path. Empty: clients that are not in the table.
-    clients: list[str] | None
-    policy: str | None
-    pages: list[PreflightPageSchema]
-    notes: list[ReasonSchema]
-
-
-class PreflightIntegrationSchema(BaseModel):
-    """One integration. `fine` is true if someone would be reached on every path."""
-
-    integration: str
-    mode: str
-    fine: bool
-    ways: list[PreflightRouteSchema]
-
-
-class PreflightResponse(BaseModel):
-    """Whom a critical alert at `at` would page if no one responded."""
-
-    at: datetime
-    integrations: list[PreflightIntegrationSchema]
 
 
 class NodeSchema(BaseModel):
@@ -169,7 +131,7 @@ def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None)
         DEFAULT_HOUR, principal.now.astimezone(ZoneInfo(settings_store.get(settings_store.TIME_ZONE)))
     )
     results = escalation.preflight(preflight_at, registry.shared_registry())
-    return {"at": preflight_at, "integrations": [_show_result(result, principal) for result in results]}
+    return show_preflight(preflight_at, results, principal.viewer.address)
 
 
 @routes.get("/nodes", Permission.ADMINISTER, answers=PaginatedList[NodeSchema], summary="The nodes of the last hour")
@@ -208,25 +170,6 @@ def _show_backup(status: settings_store.BackupStatus) -> dict[str, Any]:
         "size_bytes": last.size_bytes if last else None,
         "overdue": status.is_overdue,
     }
-
-
-def _show_result(result: escalation.PreflightResult, principal: Principal) -> dict[str, Any]:
-    paths = [
-        {
-            "route": path.route or None,
-            "clients": None if path.clients is None else list(path.clients),
-            "policy": path.policy or None,
-            "pages": [_page(page, principal) for page in path.pages],
-            "notes": [show_reason(reason) for reason in path.notes],
-        }
-        for path in result.routes
-    ]
-    return {"integration": result.name, "mode": str(result.mode), "fine": result.is_fine, "ways": paths}
-
-
-def _page(page: SimulatedPage, principal: Principal) -> dict[str, Any]:
-    address = principal.viewer.address(page.user_id, page.channel, page.address)
-    return show(PreflightPageSchema, page, to=page.name, address=address)
 
 
 # ---------- settings

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from tocsin.access.roles import DEFAULT_LIFETIME, MAX_LIFETIME, Role, TokenScope
 from tocsin.cli.session import DataDir, open_database
+from tocsin.core.config import environment
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Term, sentence
 from tocsin.core.runtime import clock
@@ -239,3 +244,81 @@ def _password() -> str:
     if not password:
         raise Rejected("missing", sentence("--password-stdin: there is no password on standard input."))
     return password
+
+
+# ---------- mcp
+# `tocsin mcp`: lets an assistant that only starts programs use the MCP server of a Tocsin by HTTP. Needs no database.
+
+
+_MCP_META = "io.modelcontextprotocol/protocolVersion"
+_CALL_TIMEOUT_SECONDS = 120
+
+
+def mcp(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="The address of Tocsin, such as https://tocsin.example.org.")
+    ],
+) -> None:
+    """Connect an assistant by MCP over standard input and output.
+
+    Passes each message to /mcp at the address, with the API token in $TOCSIN_API_TOKEN. No database is needed.
+    """
+    import httpx
+
+    from tocsin.core.net.egress import tls_context
+
+    # Not an argument, which every process list shows.
+    token = environment.current().api_token
+    if not token:
+        raise Rejected("missing", sentence("Set {variable} to an API token.", variable="TOCSIN_API_TOKEN"))
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise Rejected("invalid", sentence('"{url}" is not an address such as https://tocsin.example.org.', url=url))
+    address = f"{url.rstrip('/').removesuffix('/mcp')}/mcp"
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/json, text/event-stream"}
+    revision = ""
+    with httpx.Client(headers=headers, timeout=_CALL_TIMEOUT_SECONDS, verify=tls_context()) as client:
+        for line in sys.stdin:
+            if not line.strip():
+                continue
+            message = _read_message(line)
+            try:
+                response = client.post(address, content=line.encode(), headers=_mcp_headers(message, revision))
+                answer = response.json() if response.content else None
+                problem = "" if isinstance(answer, dict) or response.is_success else f"HTTP {response.status_code}"
+            except (httpx.HTTPError, ValueError) as error:
+                answer, problem = None, str(error) or type(error).__name__
+            if problem:
+                answer = {"error": {"code": -32603, "message": f"{address}: {problem}"}}
+            if answer is None or (problem and "id" not in message):
+                continue
+            answer = {"jsonrpc": "2.0", **answer, "id": message.get("id")}
+            if message.get("method") == "initialize":
+                revision = answer.get("result", {}).get("protocolVersion", "")
+            typer.echo(json.dumps(answer, ensure_ascii=False))
+
+
+def _read_message(line: str) -> dict[str, Any]:
+    """Return a message; nothing for what is none, which the server refuses."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _mcp_headers(message: Mapping[str, Any], revision: str) -> dict[str, str]:
+    """Return the headers that repeat a message. `revision` is that of `initialize`."""
+    params = message.get("params") or {}
+    stated = (params.get("_meta") or {}).get(_MCP_META) or revision
+    values = {
+        "MCP-Protocol-Version": stated,
+        "Mcp-Method": message.get("method"),
+        "Mcp-Name": params.get("name") if message.get("method") == "tools/call" else None,
+    }
+    headers = {"Content-Type": "application/json"}
+    for name, value in values.items():
+        if isinstance(value, str) and value:
+            is_plain = value.isascii() and value.isprintable() and value == value.strip()
+            encoded = base64.b64encode(value.encode()).decode()
+            headers[name] = value if is_plain and not value.startswith("=?base64?") else f"=?base64?{encoded}?="
+    return headers

@@ -624,6 +624,7 @@ class ProviderKind(ABC):
 
     #: The name of a file that an administrator uploads at the vendor's, its label, and where; empty without one.
     package_name: str = ""
+    package_type: str = "application/zip"
     package_label: str = ""
     package_help: str = ""
 
@@ -643,7 +644,7 @@ class ProviderKind(ABC):
         return None
 
     def build_package(self, account: ProviderAccount, public_url: str) -> bytes:
-        """Returns that file, a zip, made of the settings; empty without one."""
+        """Returns that file, made of the settings; empty without one."""
         return b""
 
 

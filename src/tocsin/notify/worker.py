@@ -47,7 +47,7 @@ def loops() -> tuple[PeriodicTask, ...]:
             "message updates",
             lambda: updates.run_once(dispatcher.provider_pool, clock.now()),
             timedelta(seconds=1),
-            frozenset({"alerts"}),
+            frozenset({updates.TOPIC}),
             due=database.literal(updates.IS_DUE),
         ),
         PeriodicTask("providers", dispatcher.probe_providers, timedelta(seconds=5)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
+from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -185,10 +186,17 @@ def load_responders(connection: Connection, user_ids: Collection[int], now: date
         return {}
     states: dict[int, dict[str, MethodState]] = {}
     parameters = {"users": sorted(user_ids), "oldest": ids.first_uuid7(now - TEST_VALID_FOR)}
+    unavailable = {name for name, row in _load_providers(connection, now).items() if row["is_unavailable"]}
     for row in database.rows(connection, _RESPONDERS_METHODS, parameters):
-        is_verified = row["has_code"] or not addresses.accepts_code(row["channel"], row["address"])
+        channel, address = row["channel"], row["address"]
+        is_verified = row["has_code"] or not addresses.accepts_code(channel, address)
+        # Without a provider there is the sandbox, which Health reports.
+        providers = _providers_of(connection, channel, address) if unavailable else []
         states.setdefault(row["user_id"], {})[row["label"]] = MethodState(
-            is_verified, row["arrived_at"], row["rings_silenced"]
+            is_verified,
+            row["arrived_at"],
+            row["rings_silenced"],
+            not providers or not unavailable.issuperset(providers),
         )
     return {
         user_id: OnCallPerson(_with_valid_addresses(recipient), states.get(user_id, {}))
@@ -232,8 +240,8 @@ FROM notify_notification n JOIN notify_delivery d ON d.notification_id = n.id
 WHERE n.user_id = ANY(%s) AND n.id >= %s AND d.attempts > 0 GROUP BY n.user_id, d.channel, d.address, d.provider_name
 """
 _PROVIDERS = """
-SELECT coalesce(p.name, h.name) AS name, p.kind, coalesce(h.is_open, false) AS is_open,
-       coalesce(h.quota_left = 0 AND h.quota_resets_at > %s, false) AS is_used_up
+SELECT coalesce(p.name, h.name) AS name, p.kind,
+       coalesce(h.is_open OR (h.quota_left = 0 AND h.quota_resets_at > %s), false) AS is_unavailable
 FROM notify_provider p FULL JOIN notify_providerhealth h ON h.name = p.name
 """
 
@@ -268,6 +276,15 @@ def tonight(
     return (since, until), people
 
 
+def _load_providers(connection: Connection, now: datetime) -> dict[str, dict[str, Any]]:
+    """Returns the providers by name, and whether each fails for everybody now, or has used up its quota."""
+    return {row["name"]: row for row in database.rows(connection, _PROVIDERS, (now,))}
+
+
+def _providers_of(connection: Connection, channel: str, address: str) -> list[str]:
+    return pool.in_order(connection, channel, address) or pool.built_in_for(channel, address)
+
+
 def _methods_tonight(
     connection: Connection, user_ids: Collection[int], now: datetime
 ) -> dict[int, tuple[MethodRoutes, ...]]:
@@ -276,16 +293,16 @@ def _methods_tonight(
         (row["user_id"], row["channel"], row["address"], row["provider_name"]): row
         for row in database.rows(connection, _EVIDENCE, (users, ids.first_uuid7(now - EVIDENCE_FOR)))
     }
-    providers = {row["name"]: row for row in database.rows(connection, _PROVIDERS, (now,))}
+    providers = _load_providers(connection, now)
     found: dict[int, tuple[MethodRoutes, ...]] = {}
     for method in database.rows(connection, _TONIGHT_METHODS, (users,)):
         channel, address = method["channel"], method["address"]
         routes = []
-        for name in pool.in_order(connection, channel, address) or pool.built_in_for(channel, address):
+        for name in _providers_of(connection, channel, address):
             state, row = providers.get(name, {}), evidence.get((method["user_id"], channel, address, name), {})
             kind = KINDS.get(state.get("kind") or "")
             worked = "delivered_at" if kind is not None and channel in kind.receipt_channels else "sent_at"
-            is_available = not (state.get("is_open") or state.get("is_used_up"))
+            is_available = not state.get("is_unavailable")
             error = reason_from_json(row.get("error"))
             routes.append(
                 assess_route(name, row.get(worked), row.get("failed_at"), error, now, is_available=is_available)

@@ -33,6 +33,7 @@ from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.config.rules import RouteAction, RouteChoice
 from tocsin.inbound.deciding.alert_creation import groups_of, policy_for, users_of
 from tocsin.inbound.enums import IntegrationMode
+from tocsin.inbound.models import Integration
 from tocsin.notify import pause
 from tocsin.notify.pages import load_recipients, plan_pages
 
@@ -261,8 +262,8 @@ def preview(manual_alert: ManualAlert, at: datetime) -> SimulatedRun:
 
 
 # ---------- preflight
-# Lists whom a critical alert would page at a given time if nobody responds, for each integration and route.
-# Uses the engine, schedules and page planner of the live path. Sends and stores nothing.
+# Lists whom an alert, by default a critical one, would page at a given time if nobody responds, for each integration
+# and route. Uses the engine, schedules and page planner of the live path. Sends and stores nothing.
 
 
 #: A first page later than this is noted.
@@ -311,23 +312,42 @@ class PreflightResult:
             route.is_log_only or route.reaches_anybody for route in self.routes
         )
 
+    def for_client(self, client: str) -> PreflightResult:
+        """Returns the routes that an alert of this client may take: of a client table, the one that names the client,
+        else the one of the others."""
+        name = client.casefold()
+        naming = {route for route in self.routes if name in (known.casefold() for known in route.clients or ())}
+        tables = {route.route for route in naming}
+        taken = (
+            route
+            for route in self.routes
+            if route.clients is None or route in naming or (not route.clients and route.route not in tables)
+        )
+        return replace(self, routes=tuple(taken))
 
-def preflight(at: datetime, registry: IntegrationRegistry | None = None) -> list[PreflightResult]:
-    """Simulates a critical alert at `at` for every enabled integration, sorted by name."""
+
+def preflight(
+    at: datetime,
+    registry: IntegrationRegistry | None = None,
+    *,
+    priority: Priority = Priority.CRITICAL,
+    only: Integration | None = None,
+) -> list[PreflightResult]:
+    """Simulates a critical alert at `at` for every enabled integration, or `only` one, sorted by name."""
     loaded_registry = registry or IntegrationRegistry()
     loaded_registry.refresh()
     results = []
     for one in sorted(loaded_registry.get_all().values(), key=lambda integration: integration.name.casefold()):
-        if one.mode is not IntegrationMode.DISABLED:
+        if one.mode is not IntegrationMode.DISABLED and (only is None or only.pk == one.id):
             # One transaction each, so that none is long, however many integrations there are.
             with database.transaction() as connection:
-                routes = tuple(_simulate_routes(connection, one, at))
+                routes = tuple(_simulate_routes(connection, one, at, priority))
             results.append(PreflightResult(one.id, one.name, one.mode, routes))
     return results
 
 
 def _simulate_routes(
-    connection: Connection, integration: CompiledIntegration, at: datetime
+    connection: Connection, integration: CompiledIntegration, at: datetime, priority: Priority
 ) -> Iterator[PreflightRoute]:
     if integration.problem is not None:
         problem = sentence("Its configuration cannot be used: {problem}", problem=integration.problem.reason)
@@ -337,15 +357,15 @@ def _simulate_routes(
         # Its conditions on the message cannot be known.
         if route.is_active(lambda hours: integration.in_hours(hours, at)):
             choice = replace(route.choice, index=None, reason=as_reason(route.choice.name))
-            yield from _simulate_client_table(connection, integration, choice, at)
-    yield _simulate_route(connection, integration, _INTEGRATION_DEFAULT, at)
+            yield from _simulate_client_table(connection, integration, choice, at, priority)
+    yield _simulate_route(connection, integration, _INTEGRATION_DEFAULT, at, priority)
 
 
 def _simulate_client_table(
-    connection: Connection, integration: CompiledIntegration, choice: RouteChoice, at: datetime
+    connection: Connection, integration: CompiledIntegration, choice: RouteChoice, at: datetime, priority: Priority
 ) -> Iterator[PreflightRoute]:
     """The variants of a route: with a client table, one per group and policy in it, plus one for other clients."""
-    default_route = _simulate_route(connection, integration, choice, at)
+    default_route = _simulate_route(connection, integration, choice, at, priority)
     table = client_table_of(integration, choice)
     if table is None:
         yield default_route
@@ -355,7 +375,8 @@ def _simulate_client_table(
         entries_by_target.setdefault((entry.group_id, entry.policy_id), []).append(entry)
     clients_by_route: dict[PreflightRoute, list[str]] = {}
     for entries in list(entries_by_target.values())[:MAX_CLIENT_ROUTES]:
-        simulated_route = _simulate_route(connection, integration, route_for_client(choice, entries[0], NO_REASON), at)
+        client_choice = route_for_client(choice, entries[0], NO_REASON)
+        simulated_route = _simulate_route(connection, integration, client_choice, at, priority)
         # Clients with the same pages are merged into one route, even if the users are paged in different capacities.
         key = replace(simulated_route, pages=tuple(replace(page, reason=NO_REASON) for page in simulated_route.pages))
         clients_by_route.setdefault(key, []).extend(entry.client for entry in entries)
@@ -368,7 +389,7 @@ def _simulate_client_table(
 
 
 def _simulate_route(
-    connection: Connection, integration: CompiledIntegration, choice: RouteChoice, at: datetime
+    connection: Connection, integration: CompiledIntegration, choice: RouteChoice, at: datetime, priority: Priority
 ) -> PreflightRoute:
     policy = policy_for(integration, choice)
     name = policy.name if policy is not None else ""
@@ -382,8 +403,8 @@ def _simulate_route(
     mode = PagingMode.DRY_RUN if integration.mode is IntegrationMode.DRY_RUN else PagingMode.PAGE
     version = policy.version_id if policy is not None else None
     plan = run_store.load_plans(connection, {version}).get(version, RECIPIENTS_ONLY)
-    run = begin_run(NEW_ALERT, plan, mode, Priority.CRITICAL, at, recipient_users=users, recipient_groups=groups)
-    alert = AlertState(NEW_ALERT, AlertStatus.OPEN, Priority.CRITICAL, at)
+    run = begin_run(NEW_ALERT, plan, mode, priority, at, recipient_users=users, recipient_groups=groups)
+    alert = AlertState(NEW_ALERT, AlertStatus.OPEN, priority, at)
     simulated = play(connection, run, alert, TargetFacts(), NO_REASON)
     notes = simulated.notes or (() if simulated.pages else (sentence("No one would be reached."),))
     if simulated.pages and simulated.pages[0].after > LATE_AFTER:

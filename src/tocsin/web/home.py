@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from django.core.cache import caches
-from django.db.models import Count, Min, Model, QuerySet
+from django.db.models import Count, Min, Model
 from django.http import HttpResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -21,6 +21,7 @@ from tocsin.access.roles import Role
 from tocsin.alerts import store
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind
+from tocsin.alerts.store import ComparedAlert, Entry
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
@@ -38,7 +39,6 @@ from tocsin.people.models import Group, User
 from tocsin.resources import visibility
 from tocsin.web import groups
 from tocsin.web.alerts import queries
-from tocsin.web.alerts.queries import all_alerts
 from tocsin.web.http.request import SignedInRequest, render_view
 from tocsin.web.oncall import board, swaps
 from tocsin.web.ui import object_list
@@ -270,14 +270,14 @@ class NightSummary:
     own_pages: int
 
 
-def alerts_of(user: User, limit: int) -> QuerySet[Alert]:
+def alerts_of(user: User, limit: int) -> list[ComparedAlert]:
     """Return the newest active alerts that the user is assigned to or acknowledged."""
     # Two short statements: a single query with OR would scan all open alerts.
     assigned = Alert.objects.filter(status__in=[AlertStatus.ASSIGNED, AlertStatus.ON_HOLD], owner=user)
     acknowledged = Alert.objects.filter(status=AlertStatus.OPEN, acknowledgements__user=user)
     newest = (rows.order_by("-pk").values_list("pk", flat=True)[:limit] for rows in (assigned, acknowledged))
     numbers = list(chain.from_iterable(newest))
-    return all_alerts().filter(pk__in=numbers).order_by("-pk")[:limit]
+    return store.load_comparable(Alert.objects.filter(pk__in=numbers), limit)
 
 
 def last_night(viewer: User, now: datetime) -> NightSummary:
@@ -313,17 +313,16 @@ MAX_ROWS = 8
 
 @require_safe
 def home(request: SignedInRequest) -> HttpResponse:
-    own_alerts = list(alerts_of(request.user, MAX_ROWS))
+    own: list[Entry] = [(alert, None) for alert in alerts_of(request.user, MAX_ROWS)]
     newest = queries.newest_needing_answer()
-    own = [(alert, None) for alert in own_alerts]
     rows = queries.rows_of_entries([*own, *queries.most_urgent(newest, MAX_ROWS)], request.now)
     steps = setup_steps(request.user) if request.user.role == Role.ADMIN else []
     outcomes = object_list.outcomes(request.now)
     on_call_soon = board.on_call_soon(request.now)
     not_ready = [row for row in on_call_soon if not row.first.is_ready]
     context = {
-        "my_alerts": rows[: len(own_alerts)],
-        "open_rows": rows[len(own_alerts) :],
+        "my_alerts": rows[: len(own)],
+        "open_rows": rows[len(own) :],
         # Of the shell, which would count again.
         "open_count": len(newest),
         "groups": groups.duties_on_call_now(request.now),

@@ -215,8 +215,9 @@ def package(request: SignedInRequest, number: int) -> HttpResponse:
     row = find_object(PROVIDERS, number)
     if not (content := pool.build_package(row)):
         raise Http404(_("This provider has no package."))
-    response = HttpResponse(content, content_type="application/zip")
-    response["Content-Disposition"] = f'attachment; filename="{KINDS[row.kind].package_name}"'
+    kind = KINDS[row.kind]
+    response = HttpResponse(content, content_type=kind.package_type)
+    response["Content-Disposition"] = f'attachment; filename="{kind.package_name}"'
     return response
 
 

@@ -240,6 +240,17 @@ class SystemSettingsForm(forms.Form):
         required=False,
         empty_value="managers",
     )
+    assistant_writes = forms.BooleanField(
+        label=_("Assistants may make changes"),
+        required=False,
+        help_text=_(
+            "Acknowledge, assign, close and more, by MCP and with a token whose scope allows it. "
+            "They may always read what the token's owner sees."
+        ),
+    )
+    assistant_writes_per_hour = forms.IntegerField(
+        label=_("Changes an hour by an assistant"), min_value=1, max_value=200, help_text=_("For each token.")
+    )
     visibility = forms.TypedChoiceField(
         label=_("Boundaries"),
         choices=[("everyone", _("Everyone sees everything")), ("groups", _("Users see what belongs to their groups"))],
@@ -333,6 +344,7 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (_("Public URL and email"), ("base_url", "smtp_url", "email_from")),
     (_("General"), ("organisation_name", "time_zone", "phone_region", "night_hours", "weekly_coverage_mail")),
     (_("Access"), ("visibility", "sign_in", "session_lifetime", "require_mfa", "chat_servers_by")),
+    (_("Assistants"), ("assistant_writes", "assistant_writes_per_hour")),
     (_("Messages"), ("bundle_pages", "sms_reply_codes", *map(settings_store.content_name, CHANNELS), "mail_listen")),
     (_("External heartbeat"), ("heartbeat_url",)),
     (_("Retention"), ("message_retention_days", "message_size_cap_mb", "delivery_retention_days")),

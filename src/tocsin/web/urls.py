@@ -156,6 +156,7 @@ _me = [
     path("devices/<int:number>/name", push.rename, name="rename_device"),
     path("devices/<int:number>/remove", push.remove, name="remove_device"),
     path("tokens/new/", notification_rules.new_token, name="new_token"),
+    path("assistant/", notification_rules.new_token, {"is_for_assistant": True}, name="new_assistant"),
     path("tokens/<int:number>/revoke", notification_rules.revoke_token, name="revoke_token"),
 ]
 
@@ -365,5 +366,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/saml/<slug:slug>/metadata/", sso.metadata, name="saml_metadata"),
     path("api/v1/", include("tocsin.api.application")),
     path("scim/v2/", include("tocsin.api.scim")),
+    path("", include("tocsin.api.mcp")),
     path("hooks/<str:provider>/<slug:endpoint>", hooks.hook, name="hook"),
 ]

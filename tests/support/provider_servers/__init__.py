@@ -1,5 +1,6 @@
 """Every kind of provider with a server behind it, for the conformance test: a module named after the kind, with the
-function `KIND_server`; with `SIGNING` if the vendor calls back, and `sms_double` if it takes answers to texts.
+function `KIND_server`; with `SIGNING` if the vendor calls back, `sms_double` if it takes answers to texts, and
+`hotline_double` if it carries calls to a hotline.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from tests.support.provider_servers.interface import ProviderServer, Signing, SmsDouble
+from tests.support.provider_servers.interface import HotlineDouble, ProviderServer, Signing, SmsDouble
 
 
 def _found(name: str) -> dict[str, Any]:
@@ -23,3 +24,4 @@ def _found(name: str) -> dict[str, Any]:
 PROVIDER_SERVERS: dict[str, Callable[[], AbstractContextManager[ProviderServer]]] = _found("{kind}_server")
 SIGNINGS: dict[str, Signing] = _found("SIGNING")
 SMS_DOUBLES: dict[str, Callable[[], AbstractContextManager[SmsDouble]]] = _found("sms_double")
+HOTLINE_DOUBLES: dict[str, Callable[[], AbstractContextManager[HotlineDouble]]] = _found("hotline_double")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from tests.doubles.http import Response
+from tests.doubles.http import HttpDouble, Response
+from tests.doubles.phone_exchange import Exchange
 from tocsin.notify.interfaces import Callback, ProviderAccount
 
 SECRET = "s3cret-Of-The-Provider"
@@ -52,6 +53,25 @@ class Signing:
     is_form: bool = False
     #: Returns the body with its signature, for a vendor that signs there.
     signed_body: Callable[[bytes], bytes] = bytes
+
+
+class HotlineDouble(Protocol):
+    """A vendor that carries calls to a hotline, on loopback. It calls back to `server`."""
+
+    http: HttpDouble
+    server: str
+    settings: Mapping[str, Any]
+    secrets: Mapping[str, str]
+    exchange: Exchange
+    #: The number that people call.
+    hotline: str
+    is_down: bool
+    recordings: dict[str, bytes]
+    recording: bytes
+
+    def post_form(self, url: str, fields: Mapping[str, str]) -> tuple[int, str]:
+        """Posts a signed request. Returns status and body of the answer."""
+        ...
 
 
 class SmsDouble(Protocol):

@@ -42,4 +42,4 @@ def telnyx_server() -> Iterator[ProviderServer]:
         )  # fmt: skip
 
 
-sms_double = telnyx_double
+sms_double = hotline_double = telnyx_double

@@ -11,6 +11,8 @@ from tests.doubles.twilio import twilio_double
 from tests.support.provider_servers.interface import NO_SUCH_ADDRESS, SECRET, ProviderServer, refusals
 from tocsin.notify.interfaces import ProviderAccount
 
+hotline_double = twilio_double
+
 
 @contextmanager
 def twilio_server() -> Iterator[ProviderServer]:

@@ -76,6 +76,21 @@ def test_spelling_of_a_name_does_not_matter(name: str) -> None:
     assert event("pingdom", {name: "7", "state": "down", "title": "x"}).source_id == "7"
 
 
+@pytest.mark.parametrize("names", ["host_name service_desc service_state", "HostName ServiceDesc ServiceState"])
+def test_documented_names_are_found_in_another_spelling(names: str) -> None:
+    host, service, state = names.split()
+    found = event("checkmk", {"notification_type": "PROBLEM", host: "web9", service: "Load", state: "CRITICAL"})
+    assert (found.source_id, found.action, found.mapped.text("priority")) == ("web9!Load", EventAction.OPEN, "critical")
+    assert found.mapped.text("subject") == "web9: Load is CRITICAL"
+    over = event("checkmk", {"notification_type": "RECOVERY", host: "web9", service: "Load", state: "OK"})
+    assert (over.source_id, over.action) == ("web9!Load", EventAction.CLOSE)
+
+
+def test_spelling_of_documented_names_leaves_a_known_form_as_it_is() -> None:
+    payload = {"notification_type": "PROBLEM", "host": "web9", "Host_Name": "other", "state": "DOWN"}
+    assert event("checkmk", payload).source_id == "web9"
+
+
 def test_own_names_win() -> None:
     found = event("logicmonitor", {"alert_id": "own", "dedup_key": "other", "level": "warn", "severity": "critical"})
     assert (found.source_id, found.mapped.text("severity")) == ("own", "warn")

@@ -78,6 +78,13 @@ def test_problem_of_a_contact_method_is_named(person: OnCallPerson, problems: li
     assert list(assess(person).problems) == problems
 
 
+def test_methods_without_an_available_provider_wake_nobody() -> None:
+    call = replace(SMS, label="Call", channel="voice")
+    states = {"Mobile": replace(GOOD, is_available=False), "Call": GOOD}
+    assert assess(replace(responder(SMS, call), states=states)).is_ready
+    assert list(assess(replace(responder(SMS), states=states)).problems) == [ReadinessProblem.UNAVAILABLE]
+
+
 def test_unknown_user_is_unreachable() -> None:
     (result,) = readiness(timeline(shift(user=BOB)), {}, NOW)
     assert list(result.problems) == [ReadinessProblem.UNREACHABLE]
@@ -174,11 +181,17 @@ def test_now_and_next_are_the_first_of_each_role() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "problems"),
-    [((None,), []), ((True,), []), ((False,), [ReadinessProblem.SILENCED]), ((False, None), []), ((False, True), [])],
+    ("answers", "problems", "rings"),
+    [
+        ((None,), [], None),
+        ((True,), [], True),
+        ((False,), [ReadinessProblem.SILENCED], False),
+        ((False, None), [], False),
+        ((False, True), [], True),
+    ],
 )
 def test_push_that_does_not_ring_through_silence_is_named(
-    answers: tuple[bool | None, ...], problems: list[ReadinessProblem]
+    answers: tuple[bool | None, ...], problems: list[ReadinessProblem], rings: bool | None
 ) -> None:
     methods = [NotificationMethod(f"Push {n}", "ntfy", f"topic{n}") for n in range(len(answers))]
     states = {
@@ -186,4 +199,4 @@ def test_push_that_does_not_ring_through_silence_is_named(
     }
     result = assess(replace(responder(*methods), states=states))
     assert list(result.problems) == problems
-    assert result.rings_silenced is (True in answers)
+    assert result.rings_silenced is rings

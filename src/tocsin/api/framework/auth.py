@@ -339,9 +339,12 @@ class ApiAuth(AuthBase):
     def __call__(self, request: HttpRequest) -> Principal | None:
         """Return the caller, or None without authentication. Raises Rejected: `forbidden`, `csrf`, or for an unknown
         parameter."""
-        # A token may come with the session of somebody else.
-        with boundary.unbounded():
-            caller = _caller(request)
+        # A tool of an assistant calls operations in this process, for the caller of its own request.
+        caller: Principal | None = getattr(request, "principal", None)
+        if caller is None:
+            # A token may come with the session of somebody else.
+            with boundary.unbounded():
+                caller = _caller(request)
         if caller is None:
             return None
         # Also for a request that is refused below.

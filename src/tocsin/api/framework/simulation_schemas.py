@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from tocsin.alerts.states import Priority
-from tocsin.api.errors import ReasonSchema
+from tocsin.api.errors import ReasonSchema, show
+from tocsin.core.reasons import show_reason
+from tocsin.simulate.escalation import PreflightResult, SimulatedPage
 
 
 class TraceStepSchema(BaseModel):
@@ -167,3 +171,68 @@ class BacktestDifferenceSchema(BaseModel):
     changes: list[BacktestChangeSchema]
     before: BacktestOutcomeSchema
     after: BacktestOutcomeSchema
+
+
+class PreflightPageSchema(BaseModel):
+    """One page that would be sent. `problem` explains why it could not be."""
+
+    at: datetime
+    to: str
+    label: str
+    channel: str
+    address: str
+    problem: ReasonSchema | None
+
+
+class PreflightRouteSchema(BaseModel):
+    """One path that an alert may take: by a route that matches at that time, or by none (`route` is null)."""
+
+    route: str | None
+    clients: list[str] | None = Field(
+        description="For a route with a client table: its clients on this path. Empty: those that are not in it."
+    )
+    policy: str | None
+    pages: list[PreflightPageSchema]
+    notes: list[ReasonSchema]
+
+
+class PreflightIntegrationSchema(BaseModel):
+    """One integration. `fine` is true if someone would be reached on every path."""
+
+    integration: str
+    mode: str
+    fine: bool
+    ways: list[PreflightRouteSchema]
+
+
+class PreflightResponse(BaseModel):
+    """Whom an alert at `at` would page if no one responded."""
+
+    at: datetime
+    integrations: list[PreflightIntegrationSchema]
+
+
+def show_preflight(
+    at: datetime, results: Iterable[PreflightResult], format_address: Callable[[int | None, str, str], str]
+) -> dict[str, Any]:
+    """Returns what alerts at `at` would do, in the shape of `PreflightResponse`; `format_address` masks addresses."""
+    return {"at": at, "integrations": [_show_integration(result, format_address) for result in results]}
+
+
+def _show_integration(result: PreflightResult, format_address: Callable[[int | None, str, str], str]) -> dict[str, Any]:
+    def page(one: SimulatedPage) -> dict[str, Any]:
+        return show(
+            PreflightPageSchema, one, to=one.name, address=format_address(one.user_id, one.channel, one.address)
+        )
+
+    paths = [
+        {
+            "route": path.route or None,
+            "clients": None if path.clients is None else list(path.clients),
+            "policy": path.policy or None,
+            "pages": [page(one) for one in path.pages],
+            "notes": [show_reason(reason) for reason in path.notes],
+        }
+        for path in result.routes
+    ]
+    return {"integration": result.name, "mode": str(result.mode), "fine": result.is_fine, "ways": paths}

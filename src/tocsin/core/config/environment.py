@@ -112,6 +112,7 @@ VARIABLES = (
         "Private addresses or networks, separated by commas, that Tocsin may connect to, also for every user's contact "
         "methods.",
     ),
+    Variable("TOCSIN_API_TOKEN", "The API token with which `tocsin mcp` reaches another Tocsin.", is_secret=True),
     Variable("TOCSIN_LOG_FORMAT", "Format of the log: `console` or `json`.", "`console`"),
     Variable("TOCSIN_TEST_CLOCK", "For tests only: `1` lets the clock be moved.", "`0`"),
     Variable("TOCSIN_DEBUG", "For developers only: `1` shows settings and code on error pages.", "`0`"),
@@ -145,6 +146,8 @@ class Config:
     debug: bool
     #: Encrypts the secret key in backups.
     backup_passphrase: str | None = field(default=None, repr=False)
+    #: Of `tocsin mcp` only.
+    api_token: str | None = field(default=None, repr=False)
     #: Whether an upgrade writes a backup first.
     upgrade_backup: bool = True
     #: The fields whose value is a setting, because their variable is not set.
@@ -198,6 +201,7 @@ def read(environment: Mapping[str, str]) -> Config:
         test_clock=_flag("TOCSIN_TEST_CLOCK", values.get("TOCSIN_TEST_CLOCK")),
         debug=_flag("TOCSIN_DEBUG", values.get("TOCSIN_DEBUG")),
         backup_passphrase=values.get("TOCSIN_BACKUP_PASSPHRASE") or None,
+        api_token=values.get("TOCSIN_API_TOKEN") or None,
         upgrade_backup=_flag("TOCSIN_UPGRADE_BACKUP", values.get("TOCSIN_UPGRADE_BACKUP") or "1"),
     )
 

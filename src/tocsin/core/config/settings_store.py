@@ -273,6 +273,14 @@ class SettingsSpec(Spec):
         description="Who sees what: everyone sees everything; with `groups`, users other than administrators see only "
         "what belongs to their groups, what they were paged about, and what they own.",
     )
+    assistant_writes: bool = Field(
+        default=False,
+        description="Whether assistants connected by MCP may also change something, such as acknowledge or close an "
+        "alert, with a token whose scope allows it.",
+    )
+    assistant_writes_per_hour: int = Field(
+        default=20, ge=1, le=200, description="How many changes an assistant may make within an hour with one token."
+    )
 
 
 # Without slots: before Python 3.12.3 a generic class with frozen slots cannot be called by its parameters.
@@ -306,6 +314,8 @@ SIGN_IN = SettingDefinition[str]("sign_in")
 REQUIRE_MFA = SettingDefinition[list[str]]("require_mfa")
 SESSION_LIFETIME = SettingDefinition[str]("session_lifetime")
 CHAT_SERVERS_BY = SettingDefinition[str]("chat_servers_by")
+ASSISTANT_WRITES = SettingDefinition[bool]("assistant_writes")
+ASSISTANT_WRITES_PER_HOUR = SettingDefinition[int]("assistant_writes_per_hour")
 
 
 def content_name(channel: str) -> str:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from tocsin.catalogue.kinds import NEW_TICKETS_OPEN, Category, IntegrationKind
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Reason, Term, sentence
-from tocsin.core.validation.inputs import rejected_at
+from tocsin.core.validation.inputs import compile_path, rejected_at
 from tocsin.inbound.conditions import CompiledCondition, RuleMatch, compile_condition
 from tocsin.inbound.config.rules import KEYS as NOISE_KEYS
 from tocsin.inbound.config.rules import (
@@ -42,11 +42,13 @@ from tocsin.inbound.mapping import evidence, likely_texts
 from tocsin.inbound.mapping.evidence_table import ALIASES, NEW_WORDS, StatusMeaning, fold
 from tocsin.inbound.mapping.mapping import Alternative, CompiledMapping, compile_mapping
 from tocsin.inbound.mapping.message_objects import (
+    KnownNames,
     MessageObjects,
     TicketForm,
     collect,
     hoisted,
     is_of_delivery,
+    spelled,
     unwrapped,
 )
 from tocsin.inbound.mapping.status_words import (
@@ -170,6 +172,8 @@ class Normalizer:
     unaliased: CompiledCondition | None = None
     #: The form of messages that the mapping reads; None: as they come.
     ticket_form: TicketForm | None = None
+    #: The names that the mapping and the rules look for: a message may spell them otherwise.
+    known_names: KnownNames = field(default_factory=lambda: KnownNames({}))
     #: Whether the integration's rules are those of its kind, maybe extended; other rules of a user decide alone.
     has_kind_rules: bool = True
     #: The statuses that the kind's rules name, in lower case: what they do not decide is not decided by words.
@@ -231,14 +235,19 @@ class Normalizer:
 
     def form_of(self, payload: object) -> object:
         """Returns a payload in the form that the kind's mapping reads."""
-        if not self.kind.assigns_source_agent or not isinstance(payload, Mapping):
+        if not isinstance(payload, Mapping):
             return payload
         if self.ticket_form is not None:
-            return unwrapped(payload, self.ticket_form)
-        flat = hoisted(payload)
-        # What wraps a ticket comes off if the kind's own paths find it then, and not before.
-        is_wrapped = flat is not payload and "source_id" not in self.mapping.apply(payload).values
-        return flat if is_wrapped and "source_id" in self.mapping.apply(flat).values else payload
+            return spelled(unwrapped(payload, self.ticket_form), self.known_names)
+        is_ticket = self.kind.assigns_source_agent
+        other = hoisted(payload) if is_ticket else spelled(payload, self.known_names)
+        if other is payload:
+            return payload
+        # What wraps a ticket comes off, and names are spelled as the kind does in its own messages, if its paths find
+        # an id then, and not before.
+        found = self.mapping.apply(payload).values
+        is_other = "source_id" not in found and (is_ticket or "source_status" in found)
+        return other if is_other and "source_id" in self.mapping.apply(other).values else payload
 
     def _may_be_of_message(
         self, source_id: object, dedup_key: object, payload: object, objects: MessageObjects | None
@@ -374,7 +383,9 @@ class Normalizer:
             return mapped
         if self.kind.assigns_source_agent:
             if subject is not None:
-                return mapped
+                titles = (title for title in evidence.titles_of_ticket(collect(payload)) if title.startswith(subject))
+                # "New ticket 7" of "New ticket 7: VPN down"
+                return replace(mapped, values={**mapped.values, "subject": max(titles, key=len, default=subject)})
             found = likely_texts.with_texts(mapped, payload, None, self.aliased_fields, self.guesses)
             # A ticket is better known by its number than by what happened to it.
             return mapped if found.text("subject") in (None, mapped.text("event")) else found
@@ -413,7 +424,7 @@ class Normalizer:
         closing = self._closing_status(payload, mapped)
         if closing is None:
             return None
-        status, event = mapped.text("source_status"), _event_of(mapped)
+        status, event = mapped.text("source_status"), _event_of(payload, mapped)
         why: Reason = STATUS(status=one_line(closing))
         if event is not None and status_in_event(event) == closing:
             why = sentence('event "{event}"', event=one_line(event))
@@ -429,7 +440,7 @@ class Normalizer:
     def _closing_status(self, payload: object, mapped: MappedFields) -> str | None:
         """Returns the status by which a ticket's message closes, of all those that it names: its event's, and unless
         the shown one opens or is in the integration's own rules, any that the mapping finds."""
-        status, event = mapped.text("source_status"), _event_of(mapped)
+        status, event = mapped.text("source_status"), _event_of(payload, mapped)
         if event is not None and meaning_of_ticket_event(event) is StatusMeaning.OPEN:
             return None  # Reopened: it was closed before.
         named = [] if event is None else [status_in_event(event)]
@@ -533,7 +544,9 @@ class Normalizer:
             )
         # "Resolved", in any language, closes only by the rules where the ticket system has such a status.
         is_over = meaning is not StatusMeaning.CLOSE or "resolved" not in self.known_statuses
-        if status is not None and not is_own and meaning in _ACTIONS and (is_over or is_closed_status(status)):
+        is_of_other = meaning is StatusMeaning.OPEN and event is not None and is_of_known_ticket(event)
+        is_telling = meaning in _ACTIONS and not is_of_other
+        if status is not None and not is_own and is_telling and (is_over or is_closed_status(status)):
             return _ACTIONS[meaning], RuleMatch(True, STATUS(status=one_line(status))), True
         if status is None and event is not None:
             said = meaning_of_ticket_event(event)
@@ -586,12 +599,13 @@ class Normalizer:
         )
 
 
-def _event_of(mapped: MappedFields) -> str | None:
+def _event_of(payload: object, mapped: MappedFields) -> str | None:
     """Returns the event of a ticket's message, of one without any and without a status what its title says."""
     event = mapped.text("event")
-    if event is not None or mapped.text("source_status") is not None:
+    if event is not None or mapped.text("source_status") is not None or not isinstance(payload, Mapping):
         return event
-    return event_in_title(mapped.text("subject") or "")
+    titles = (mapped.text("subject"),) if "subject" in mapped.values else evidence.titles_of_ticket(collect(payload))
+    return next(filter(None, (event_in_title(title) for title in titles if title)), None)
 
 
 def _with_status(mapped: MappedFields, status: str) -> MappedFields:
@@ -608,6 +622,18 @@ def _values_in(rules: object) -> Iterator[str]:
             yield from _values_in(item)
     elif isinstance(rules, str):
         yield rules.casefold()
+
+
+def _fields_in(definition: object) -> Iterator[str]:
+    """Yields what conditions look at: fields, and paths."""
+    if isinstance(definition, Mapping):
+        if isinstance(looked_at := definition.get("field"), str):
+            yield looked_at
+        for value in definition.values():
+            yield from _fields_in(value)
+    elif isinstance(definition, list | tuple):
+        for item in definition:
+            yield from _fields_in(item)
 
 
 def _holds_objects(payload: Mapping[str, object]) -> bool:
@@ -646,7 +672,7 @@ def compile_normalizer(
     if key_template:
         merged["dedup_key"] = {"template": key_template}
     try:
-        mapping = compile_mapping(merged, settings, is_folding=kind.ticket_form is not None)
+        mapping = compile_mapping(merged, settings)
     except Rejected as problem:
         if key_template and problem.field == "mapping.dedup_key.template":
             reason: Any = problem.reason
@@ -693,4 +719,11 @@ def compile_normalizer(
         priorities={name.casefold(): level for name, level in priorities.items()}
         if isinstance(priorities, Mapping)
         else {},
+        known_names=KnownNames.of_paths(
+            compile_path(path.removeprefix("^")).segments
+            for path in (
+                *mapping.extraction.paths,
+                *_fields_in((merged, rules, filters, route_definitions, kind.unaliased)),
+            )
+        ),
     )

@@ -49,6 +49,7 @@ from tocsin.inbound.mapping.status_words import (
     names_failure,
     names_fault,
     notice_of,
+    number_in_title,
     split_id,
     status_in_tag,
     status_in_title,
@@ -455,8 +456,7 @@ def complete(
 
 def _candidates(name: str, objects: MessageObjects, *, is_ticket: bool) -> Iterator[object]:
     if is_ticket:
-        names = table.OF_TICKETS.get(name, table.ALIASES[name])
-        return _named_statuses(objects.levels, names) if name == "source_status" else find_any(objects.levels, names)
+        return _candidates_of_ticket(name, objects)
     match name:
         case "severity":
             return _find_severities(objects)
@@ -466,6 +466,28 @@ def _candidates(name: str, objects: MessageObjects, *, is_ticket: bool) -> Itera
             verdict = read(objects)
             return find_any(objects.levels, table.STATUSES) if verdict is None else iter((verdict.status,))
     return find_any(objects.levels, table.ALIASES[name])
+
+
+def _candidates_of_ticket(name: str, objects: MessageObjects) -> Iterator[object]:
+    """Yields the values of a ticket's field: of its fields, of those that its text lists, and of its titles."""
+    names = table.OF_TICKETS.get(name, table.ALIASES[name])
+    for levels in (objects.levels, objects.chat):
+        match name:
+            case "source_status":
+                yield from _named_statuses(levels, names)
+                yield from matching(levels, table.TICKET_STATUS_NAME)
+            case "source_id":
+                yield from find_any(levels, names)
+                yield from matching(levels, table.NUMBER_NAME)
+            case _ if levels is objects.levels:
+                yield from find_any(levels, names)
+    if name == "source_id":
+        yield from filter(None, map(number_in_title, titles_of_ticket(objects)))
+
+
+def titles_of_ticket(objects: MessageObjects) -> Iterator[str]:
+    """Yields the titles of a ticket's message, and the first lines of its texts."""
+    return (str(first_line(text)) for text in texts_of(objects.everywhere, table.ALIASES["subject"]))
 
 
 def take_event_from_id(objects: MessageObjects, source_id: str) -> bool:

@@ -383,7 +383,8 @@ CLOSED_STATUSES: Final = _words("""
     completado fechado chiuso gesloten closed complete completed done finished canceled cancelled storniert cloturé
     annulé annulée chiusa completato completata annullato annullata completada cancelado cancelada anulado afgesloten
     afgerond geannuleerd fechada encerrado concluído concluido deleted gelöscht supprimé supprimée eliminado eliminada
-    eliminato eliminata verwijderd
+    eliminato eliminata verwijderd delete removed entfernt beendet cancellato cancellata finalizado finalizada finalised
+    finalized afgemeld
 """)
 #: What is new is something in a ticket, or something else that a service desk keeps, and not the ticket.
 PARTS_OF_TICKET: Final = _words("""
@@ -398,7 +399,7 @@ OTHER_RECORDS: Final = _words("""
 TICKETS: Final = _words("alert problem incident change request issue ticket case call event")
 AROUND: Final = _words("""
     set updated changed state status auto is has was been ist est as a all and automatically fully now the to auf stata
-    stato und wurde été è
+    stato und wurde été è automatisch automatiquement automaticamente automáticamente n nr nro nº
 """)
 #: What follows is who did it, or why.
 DETAILS: Final = _words("in as because by due from through via als durch par da door por")
@@ -451,7 +452,8 @@ GENERIC: Final = _words("""
 """)
 #: What else a recovery says, in the words around its status: "Pump 2 in marcia di nuovo", "Fan 3 return to normal".
 BACK_AGAIN: Final = _words("""
-    again back return returns returning resumes running normality wieder betrieb ordnung läuft normalbetrieb störung
+    again back end ende fin fine einde return returns returning resumes running normality wieder betrieb ordnung läuft
+    normalbetrieb störung
     nouveau marche retour normale fonctionne nuevo nueva marcha funciona vuelve vuelto normalidad avería incidencia
     nuovo nuova marcia funziona tornato tornata ritorno ritornato normalità guasto weer terug werkt bedrijf por
 """)
@@ -702,7 +704,8 @@ BARE_IDS: Final = _names("uuid guid id uid event_id key token identifier")
 PROPER_TITLES: Final = _names("""
     subject title summary headline heading betreff titel titre sujet intitulé
     intitule objet título titulo asunto titolo oggetto onderwerp
-    zusammenfassung kurzbeschreibung résumé resume resumen riassunto
+    zusammenfassung kurzbeschreibung kurztext résumé resume resumen riassunto libellé libelle samenvatting
+    descrizione_breve descripción_breve descripcion_breve descrição_breve brève_description korte_omschrijving
     alert_title event_title incident_title issue_title event_definition_title short_description
 """)
 NAMES: Final = _names("""
@@ -755,17 +758,24 @@ DELIVERY_IDS: Final = in_order((*sorted(INNERMOST_FIRST), "eventid", "runid", "b
 OF_TICKETS: Final[Mapping[str, Names]] = {
     "source_id": in_order((
         *(name for name in ALIASES["source_id"] if name not in INNERMOST_FIRST | {"eventid", "alias"}),
-        *_names("""
-            ticketnumber ticketno ticketref ticketreference ticketkey requestid requestnumber casenumber incidentnumber
-            faultid ticketnummer ticketnr numeroticket numerodeticket number reference ref nummer numero numéro
-            vorgangsnummer vorgangsnr vorgangsid fallnummer fallnr anfragenummer meldungsnummer referenz référence
-            iddemande numerodemande numérodemande refdemande idrichiesta numerorichiesta idsegnalazione
-            numerosegnalazione riferimento idcaso numerocaso idincidencia numeroincidencia numerosolicitud referencia
-            meldingnummer meldingsnummer zaaknummer
-        """),
+        *_names("ticketnumber ticketno ticketref requestid casenumber number reference ref nummer numero numéro"),
     )),
     "source_status": STATUSES,
 }  # fmt: skip
+#: What else a ticket's number is called: "Vorgangsnr", "numéro_demande", "id_caso" and "nr".
+NUMBER_NAME: Final = NamePattern(
+    r"(halo|helpdesk|servicedesk|itsm)?(id|uid|nr|no|num|nro|numer[oi]|numéro|number|nummer|ref|r[eé]f[eé]ren\w*|riferimento|key)"
+    r"(de|du|di|del|della|des|van)?(ticket|case|incident\w*|incidencia|request|demande|richiesta|segnalazione|caso|solicitud)"
+    r"|(halo|helpdesk|ticket|case|incident|fault|issue|call|servicerequest|request|sr|vorgangs?|fall|anfragen?|meldungs?|störungs?"
+    r"|stoerungs?|vorfall|auftrags?|melding|meldings|zaak|dossier|incidencia|caso)"
+    r"(id|nr|no|num|number|nummer|numero|ref|refer[ae]n\w*|referentie|key|code|kennung)"
+    r"|nr|no|num|nro|folio|codice|referenz|référence|referencia|referentie|riferimento"
+)
+#: The names of a ticket's status, and none of something else of it, such as its SLA.
+TICKET_STATUS_NAME: Final = NamePattern(
+    r"(ticket|case|incident|request|bearbeitungs|vorgangs|current|new)?(status|state|stato|statut|etat|état|estado"
+    r"|situaci[oó]n|zustand|toestand)(ticket|name|description|text|label|display|title|value)?"
+)
 #: The names of what is monitored: the same in a failure and its recovery.
 MONITORED: Final = _names("""
     formname formtitle monitorname monitorlabel monitortitle checkname checklabel rulename policyname controlname

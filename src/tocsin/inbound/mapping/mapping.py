@@ -565,16 +565,13 @@ def compile_mapping(
     definition: object,
     settings: Mapping[str, object] | None = None,
     field_path: str = "mapping",
-    *,
-    is_folding: bool = False,
 ) -> CompiledMapping:
-    """Compiles a mapping. `is_folding`: its paths find names in another spelling too. Raises
-    Rejected("invalid_mapping", "invalid_path" or "invalid_condition") with the field."""
+    """Compiles a mapping. Raises Rejected("invalid_mapping", "invalid_path" or "invalid_condition") with the field."""
     if not isinstance(definition, Mapping):
         raise rejection(field_path, _NOT_A_MAPPING())
     groups = _group_fields(definition, field_path)
     names = frozenset(name for group in groups for name in group)
-    compiler = EntryCompiler(Extraction(is_folding=is_folding), settings or {}, names & FIELDS.keys())
+    compiler = EntryCompiler(Extraction(), settings or {}, names & FIELDS.keys())
     known, tags, custom = groups
     nested = definition.get("custom") or {}
     fields = tuple(

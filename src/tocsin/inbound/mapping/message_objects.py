@@ -97,6 +97,8 @@ _WRITTEN_FIELD: Final = re.compile(r"\*?(\w[\w .-]{0,30})(?::\*?\s+|=)(\S.*)")
 _BASE64_OBJECT: Final = "eyJ"
 _OBJECT_STARTS: Final = ("{", _BASE64_OBJECT)
 _TIME: Final = re.compile(r"(?i)(at|time|date|on)$")
+#: Names that say what format a message has.
+_OF_FORMAT: Final = frozenset({"@type", "@context", "$schema"})
 #: Names of how it is, with those of how it was beside them.
 _LATTER: Final = {"current": "previous", "new": "old", "newvalue": "oldvalue"}
 
@@ -318,6 +320,8 @@ def _plain_values(level: _Object) -> dict[str, object]:
     "high"}}`."""
     found: dict[str, object] = {}
     for name, value in islice(level.items(), MAX_VALUES):
+        if name in _OF_FORMAT:
+            continue
         plain = value
         if isinstance(value, dict):
             plain = _name_in(value)
@@ -350,12 +354,24 @@ def _add_without_prefix(values: dict[str, object]) -> None:
             values.setdefault(fold("_".join(name.words[1:])), values[name])
 
 
+#: The names of a name in an object: `{"status": {"id": 9, "bezeichnung": "Storniert"}}`.
+_NAMES_IN: Final = (
+    "name", "value", "display_value", "label", "text", "title", "bezeichnung", "nom", "nombre", "nome", "naam",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=512)
+def _key_of_name(names: tuple[str, ...]) -> str | None:
+    """Returns the key of an object's name, in any language."""
+    lower = {name.casefold(): name for name in reversed(names)}
+    return next((lower[key] for key in _NAMES_IN if key in lower), None)
+
+
 def _name_in(value: _Object) -> object:
     if isinstance(slug := value.get("slug"), str) and "/" in slug:
         return slug
-    for key in ("name", "value", "display_value", "label", "text"):
-        if key in value:
-            return value[key]
+    if (key := _by_shape(_key_of_name, value)) is not None:
+        return value[key]
     metadata = value.get("metadata")
     if isinstance(metadata, dict):
         return metadata.get("name")
@@ -439,6 +455,67 @@ def first_line(value: object) -> object:
     return next((line for line in value.splitlines() if any(map(str.isalnum, line))), value).strip("# \r")
 
 
+# ---------- spelling
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownNames:
+    """The names that paths look for in an object, each with those that they look for below it."""
+
+    below: Mapping[str, KnownNames]
+    is_outermost: bool = True
+
+    @classmethod
+    def of_paths(cls, paths: Iterable[tuple[str, ...]], *, is_outermost: bool = True) -> KnownNames:
+        below: dict[str, list[tuple[str, ...]]] = {}
+        for first, *others in filter(None, paths):
+            below.setdefault(first, []).append(tuple(others))
+        return cls({name: cls.of_paths(others, is_outermost=False) for name, others in below.items()}, is_outermost)
+
+
+def spelled(payload: _Object, known: KnownNames) -> _Object:
+    """Returns a message in which paths find names in another spelling too: "Status ID" and "StatusId" are `status_id`,
+    unless another path has that name."""
+    if len(payload) > _MAX_NAMES:
+        return payload
+    added, objects = _by_shape(_spelling_of, payload, known)
+    found: dict[str, object] = {name: payload[key] for name, key in added}
+    for name, key, below in objects:
+        child = payload[key]
+        if isinstance(child, dict) and (other := spelled(child, below)) is not child:
+            found[name] = other
+    return {**payload, **found} if found else payload
+
+
+type _Spelling = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str, KnownNames], ...]]
+
+
+@lru_cache(maxsize=512)
+def _spelling_of(names: tuple[str, ...], known: KnownNames) -> _Spelling:
+    """Returns the known names that are spelled otherwise, each with its spelling, and all that may be of objects."""
+    written = {name.casefold(): name for name in reversed(names)}
+    folded = {fold(name): name for name in reversed([*known.below]) if name.casefold() not in written}
+    paths = {name.casefold() for name in known.below}
+    added = {
+        folded[spelling]: name
+        for name in reversed(names)
+        if name.casefold() not in paths and (spelling := fold(name)) in folded
+    }
+    if (
+        not known.is_outermost
+        and folded.get(fold("name")) not in {None, *added}
+        and (key := _key_of_name(names)) is not None
+    ):
+        added["name"] = key
+    keys = {name: name if name in names else written.get(name.casefold(), added.get(name)) for name in known.below}
+    objects = (
+        (name if name in added else key, key, known.below[name])
+        for name, key in keys.items()
+        if key is not None and known.below[name].below
+    )
+    return tuple(added.items()), tuple(objects)
+
+
 # ---------- tickets
 
 
@@ -471,9 +548,8 @@ _TICKET_PREFIX: Final = "ticket"
 _BRACKETS: Final = re.compile(r"([^\[\].]+)((?:\[[^\[\]]+\])+)")
 #: The fields of which a ticket has one.
 _OF_ANY_TICKET: Final = frozenset({
-    "id", "ticketid", "ticketnumber", "number", "faultid", "summary", "subject", "title", "ticketsummary",
-    "ticketsubject", "tickettitle", "ticket", "objectid", "betreff", "titel", "titre", "objet", "asunto", "oggetto",
-    "titolo", "onderwerp",
+    *table.OF_TICKETS["source_id"], *table.PROPER_TITLES, "id", "faultid", "ticketsummary", "ticketsubject",
+    "tickettitle", "ticket", "objectid",
 })  # fmt: skip
 _MAX_NESTED: Final = 4
 _MAX_NAMES: Final = 5000
@@ -505,7 +581,7 @@ def _by_shape[T](read: Callable[..., T], names: Iterable[str], *others: object) 
 def _aliases_of(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Returns the folded names, those without "ticket" in front or behind too, each with the name that it
     stands for."""
-    folded = {fold(name): name for name in reversed(names)}
+    folded = {fold(name): name for name in reversed(names) if name not in _OF_FORMAT}
     for alias in list(folded):
         if alias.startswith(_TICKET_PREFIX) and alias != _TICKET_PREFIX:
             folded.setdefault(fold(alias.removeprefix(_TICKET_PREFIX)), folded[alias])
@@ -549,7 +625,9 @@ def _unwrap(payload: _Object, form: TicketForm, *, depth: int) -> tuple[dict[str
         folded = fold(name)
         is_ticket = folded in _TICKET_NAMES
         if not is_ticket and folded not in _CONTAINERS and len(payload) > 1:
-            continue
+            if type(value) is not dict or not _is_titled_ticket(value) or _is_titled_ticket(payload):
+                continue
+            is_ticket = True
         inner = _object_in(value)
         if inner is None or depth >= _MAX_NESTED or len(inner) > _MAX_NAMES:
             continue
@@ -565,6 +643,19 @@ def _unwrap(payload: _Object, form: TicketForm, *, depth: int) -> tuple[dict[str
         for key, content in contents.items():
             outer.setdefault(key, content)
     return outer, ticket
+
+
+def _is_titled_ticket(payload: _Object) -> bool:
+    return len(payload) <= _MAX_NAMES and _by_shape(_have_number_and_title, payload)
+
+
+@lru_cache(maxsize=256)
+def _have_number_and_title(names: tuple[str, ...]) -> bool:
+    """Returns whether an object has a ticket's number and title, whatever it is called."""
+    folded = [*map(fold, names)]
+    return not table.PROPER_TITLES.keys().isdisjoint(folded) and any(
+        name == "id" or name in table.OF_TICKETS["source_id"] or table.NUMBER_NAME[name] for name in folded
+    )
 
 
 def _is_flat(payload: _Object, form: TicketForm) -> bool:

@@ -300,7 +300,12 @@ def status_in_event(event: str) -> str | None:
 
 
 #: "[HALO-7] Ticket closed: VPN down", of which the first part may be what happened to the ticket.
-_TITLE_HEAD: Final = re.compile(r"(?:\[[^\]]{0,40}\]\s*)?([^:–—]{3,60}?)(?::|\s[-–—])\s")
+_TITLE_HEAD: Final = re.compile(r"(?:\[[^\]]{0,40}\]\s*)?([^:–—]{3,60}?)(?:(?::|\s[-–—])\s|$)")
+#: "[HALO-7]", "Ticket #7", "demande n° 7".
+_NUMBER_IN_TITLE: Final = re.compile(
+    r"\[#?((?:[A-Z]{2,8}-)?\d{2,12})\]|\b(\w+)\W{1,3}(?:(?:n[°ºor]?|nro|id|number|nummer)\b\W{0,3})?((?:[A-Z]{1,8}-)?\d{2,12})\b",
+    re.IGNORECASE,
+)
 
 
 @lru_cache(maxsize=1024)
@@ -309,6 +314,14 @@ def event_in_title(title: str) -> str | None:
     VPN down"; None of any other title."""
     found = _TITLE_HEAD.match(title)
     return None if found is None or table.TICKETS.isdisjoint(words_of(found[1])) else found[1]
+
+
+def number_in_title(title: str) -> str | None:
+    """Returns the number of a ticket in a mail's subject: "7004" of "New ticket 7004: VPN down"."""
+    for found in _NUMBER_IN_TITLE.finditer(title[:MAX_TITLE_CHARS]):
+        if found[1] or found[2].casefold() in table.TICKETS:
+            return (found[1] or found[3]).lstrip("0")
+    return None
 
 
 @lru_cache(maxsize=1024)

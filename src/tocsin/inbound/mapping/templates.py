@@ -8,7 +8,7 @@ value has no separator at its ends: "web1", not "web1:".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -18,7 +18,6 @@ from tocsin.core.reasons import NO_REASON, Reason, Text, sentence
 from tocsin.core.validation.inputs import AT_PATH, MISSING, Path, compile_path, index_of, sanitize
 from tocsin.inbound.conditions import MAX_COMPARED_CHARS, compile_pattern
 from tocsin.inbound.fields import Value, text_of
-from tocsin.inbound.mapping.evidence_table import fold
 
 # ---------- extraction
 # Extracts all paths of a mapping from a payload in one traversal.
@@ -46,10 +45,9 @@ class _ExtractionPlan:
 class _PathNode:
     """One object (or list), and the segments that paths follow from it."""
 
-    __slots__ = ("children", "is_folding", "items", "serials", "shapes")
+    __slots__ = ("children", "items", "serials", "shapes")
 
-    def __init__(self, serials: Iterator[int], *, is_folding: bool) -> None:
-        self.is_folding = is_folding
+    def __init__(self, serials: Iterator[int]) -> None:
         self.children: dict[str, tuple[int, _PathNode]] = {}
         self.items: tuple[tuple[int, int, _PathNode], ...] = ()
         self.shapes: dict[tuple[str, ...], _ExtractionPlan] = {}
@@ -90,16 +88,8 @@ class _PathNode:
             for key in value:
                 folded.setdefault(key.casefold(), key)
         found = {segment: segment if segment in value else folded.get(segment.casefold()) for segment in self.children}
-        spelled: dict[str, str] = {}
-        if self.is_folding and None in found.values() and len(shape) <= _SHAPE_KEYS:
-            # "Status ID" and "StatusId" are `status_id`, unless another path has that name.
-            used = set(found.values())
-            for key in value:
-                if key not in used:
-                    spelled.setdefault(fold(key), key)
         for segment, (slot, node) in self.children.items():
-            actual_key = found[segment] or spelled.get(fold(segment))
-            if actual_key is not None:
+            if (actual_key := found[segment]) is not None:
                 rows.append((actual_key, slot, node if node.children else None))
         if len(shape) > _SHAPE_KEYS or sum(map(len, shape)) > _SHAPE_TEXT:
             return _ExtractionPlan(tuple(rows), 0)
@@ -112,17 +102,21 @@ class _PathNode:
 class Extraction:
     """Collects paths with `slot`, then `freeze`; `read(payload)` returns a list with the value of each slot.
 
-    None in a slot means that the value is missing or null. `is_folding`: a path finds names in another spelling too.
+    None in a slot means that the value is missing or null.
     """
 
-    def __init__(self, *, is_folding: bool = False) -> None:
+    def __init__(self) -> None:
         self._serials = count(1)
-        self._is_folding = is_folding
-        self._root = _PathNode(self._serials, is_folding=is_folding)
+        self._root = _PathNode(self._serials)
         self._count = 0
         self._slots: dict[str, int] = {}
         self._wildcard_paths: list[tuple[int, Path]] = []
         self._empty_slots: list[object] = []
+
+    @property
+    def paths(self) -> Iterable[str]:
+        """The paths as written."""
+        return self._slots.keys()
 
     def slot(self, text: str, field_path: str) -> int:
         """Returns the slot of a path. Raises Rejected("invalid_path") with `field_path`."""
@@ -141,7 +135,7 @@ class Extraction:
         node, slot = self._root, -1
         for segment in segments:
             if segment not in node.children:
-                node.children[segment] = (self._new_slot(), _PathNode(self._serials, is_folding=self._is_folding))
+                node.children[segment] = (self._new_slot(), _PathNode(self._serials))
             slot, node = node.children[segment]
         return slot
 

@@ -44,6 +44,8 @@ DEADLINE = timedelta(seconds=15)
 MAX_ATTEMPTS = 8
 _MAX_BACKOFF = timedelta(minutes=10)
 
+#: A hint that an alert with messages may have changed: far fewer than alerts that open.
+TOPIC = "updates"
 TIMERS = Timers("notify_messageupdate", ("due_at", "changed_at"), key="delivery")
 #: A condition with the parameter `now`.
 IS_DUE = "EXISTS (SELECT FROM notify_messageupdate WHERE due_at <= %(now)s)"
@@ -121,6 +123,7 @@ def queue(connection: Connection, alert_ids: Collection[int], now: datetime) -> 
     if alert_ids:
         parameters = {"alerts": sorted(alert_ids), "channels": channels, "now": now}
         connection.execute(_QUEUE, parameters)
+        database.notify(connection, TOPIC)
 
 
 def run_once(pool: ProviderPool, now: datetime) -> bool:
@@ -128,9 +131,9 @@ def run_once(pool: ProviderPool, now: datetime) -> bool:
     with database.transaction() as connection:
         pool.refresh(connection)
         claimed = _claim(connection, now)
+        if not claimed:
+            return False
         jobs, waiting = _jobs(connection, pool, [one.delivery for one in claimed])
-    if not claimed:
-        return False
     calls = {str(key): partial(_update, job, now) for key, job in jobs.items()}
     futures = run_in_time(calls, DEADLINE, name="message updates")
     with database.transaction() as connection:
@@ -154,7 +157,7 @@ def _jobs(
     connection: Connection, pool: ProviderPool, delivery_ids: Sequence[UUID]
 ) -> tuple[dict[UUID, _Job], frozenset[UUID]]:
     """Returns the updates that can be made, and the messages that are still being sent."""
-    rows = database.rows(connection, _SENT, (list(delivery_ids),)) if delivery_ids else []
+    rows = database.rows(connection, _SENT, (list(delivery_ids),))
     sending = frozenset(row["id"] for row in rows if row["status"] == "sending")
     external_ids: Mapping[UUID, str] = {row["id"]: row["external_id"] for row in rows if row["external_id"]}
     due = claim.facts(connection, sorted(external_ids.keys() - sending))

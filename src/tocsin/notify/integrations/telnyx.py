@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,7 +18,8 @@ from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import Reason, ReasonType, sentence, translatable
 from tocsin.notify.channels.phone import is_phone_number, sender
 from tocsin.notify.integrations import twiml, vendor_http
-from tocsin.notify.integrations.vendor_http import HttpSender, VendorError, child, items, text
+from tocsin.notify.integrations.twiml import Dialect, HotlineKind, HotlineSender
+from tocsin.notify.integrations.vendor_http import VendorError, child, items, text
 from tocsin.notify.interfaces import (
     Callback,
     CallbackResponse,
@@ -31,7 +32,6 @@ from tocsin.notify.interfaces import (
     Receipt,
     Rendered,
     WebhookEndpoint,
-    WebhookProvider,
 )
 from tocsin.notify.states import ReceiptState
 
@@ -82,6 +82,17 @@ ERRORS: Mapping[str, VendorError] = {
 
 API = "https://api.telnyx.com"
 
+#: Recordings come from storage at Amazon, by URLs that are signed and expire.
+_DIALECT = Dialect(
+    _VENDOR,
+    "Texml",
+    {"channels": "single"},
+    ("transcription", "transcriptionCallback"),
+    media_hosts=("telnyx.com", "amazonaws.com"),
+)
+#: The call has ended (https://support.telnyx.com, "Call Control error codes").
+_CALL_OVER = "90018"
+
 _NO_ORGANIZATION = ReasonType(
     "provider.telnyx_no_organization", "Telnyx did not say which organization the API key belongs to."
 )
@@ -95,10 +106,11 @@ _STATES = {
 }
 
 
-class TelnyxSender(HttpSender):
+class TelnyxSender(HotlineSender):
     """Sends with one Telnyx account."""
 
     api = API
+    dialect = _DIALECT
 
     def __init__(self, account: ProviderAccount) -> None:
         super().__init__(account)
@@ -106,7 +118,9 @@ class TelnyxSender(HttpSender):
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         if channel == "voice":
-            return self._call(rendered, address, idempotency_key)
+            return self._start_call(
+                twiml.call_parameters(self._account, rendered, address, idempotency_key, inline=_DIALECT.inline)
+            )
         body: dict[str, Any] = {
             "from": sender(str(self._account.settings.get("from_number") or "")),
             "to": address,
@@ -130,20 +144,43 @@ class TelnyxSender(HttpSender):
         with_balance = vendor_http.SIGNED_IN_BALANCE(vendor=_VENDOR, balance=balance)
         return self._with_callback_note(with_balance if balance else vendor_http.SIGNED_IN(vendor=_VENDOR))
 
-    def _call(self, rendered: Rendered, address: str, key: str) -> str:
-        fields = twiml.call_parameters(self._account, rendered, address, key, inline="Texml")
+    def _start_call(self, fields: dict[str, Any]) -> str:
+        document = {**fields, "ApplicationSid": self._application}
         if "StatusCallbackEvent" in fields:
-            fields["StatusCallbackEvent"] = " ".join(fields["StatusCallbackEvent"])
+            document["StatusCallbackEvent"] = " ".join(fields["StatusCallbackEvent"])
         if "MachineDetection" in fields:
             # What Telnyx recommends: the other one takes more persons for machines.
-            fields["DetectionMode"] = "Premium"
-        account = quote(self._organization(), safe="")
-        answer = self._post(f"/v2/texml/Accounts/{account}/Calls", {**fields, "ApplicationSid": self._application}, {})
+            document["DetectionMode"] = "Premium"
+        if "AsyncAmd" in fields:
+            document["AsyncAmd"] = True
+        answer = self._post(self._account_path("Calls"), document, {})
         external_id = text(answer.get("call_sid"))
         # The reference shows no id in the answer. The callbacks name the message by its key.
         if not external_id and not answer.get("status"):
             raise vendor_http.no_answer(_VENDOR)
         return external_id[:100]
+
+    def _request_of_account(
+        self, method: str, resource: str, fields: Mapping[str, str] | None = None
+    ) -> EgressResponse | None:
+        form = {"Content-Type": "application/x-www-form-urlencoded"} if fields else {}
+        response = self._client.request(
+            method,
+            f"{self._base}{self._account_path(resource)}",
+            headers={**self._headers(), **form},
+            content=urlencode(fields or {}).encode(),
+        )
+        if response.status == 404 or _first_error(vendor_http.body(response).get("errors"))[0] == _CALL_OVER:
+            return None
+        if response.status not in (200, 201, 202, 204):
+            _fail(response)
+        return response
+
+    def _media_headers(self) -> dict[str, str]:
+        return self._headers()
+
+    def _account_path(self, resource: str) -> str:
+        return f"/v2/texml/Accounts/{quote(self._organization(), safe='')}/{resource}"
 
     @property
     def _application(self) -> str:
@@ -174,7 +211,7 @@ class TelnyxSender(HttpSender):
         return {"Authorization": f"Bearer {self._account.secrets.get('api_key', '')}"}
 
 
-class TelnyxKind(WebhookProvider):
+class TelnyxKind(HotlineKind):
     name = "telnyx"
     label = "Telnyx"
     description = "Text messages and phone calls to most countries, with replies, key presses and delivery receipts."
@@ -184,6 +221,11 @@ class TelnyxKind(WebhookProvider):
     receipt_channels: frozenset[str] = frozenset({"sms", "voice"})
     max_concurrent_sends = 40
     open = TelnyxSender
+    dialect = _DIALECT
+    package_help = translatable(
+        "Takes a message while Tocsin does not answer. At Telnyx: create a TeXML Bin with it, and enter the bin's URL "
+        "in your hotline's TeXML application as the failover URL."
+    )
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "api_key",
@@ -230,6 +272,10 @@ class TelnyxKind(WebhookProvider):
                 "At Telnyx: your TeXML application, Voice method POST. Lets users call back to hear a missed page."
             ),
         ),
+        *twiml.hotline_endpoints(
+            translatable("At Telnyx: a TeXML application of its own for your hotline's number, Voice method POST."),
+            translatable("At Telnyx: the same TeXML application, Status callback, POST. Reports hang-ups."),
+        ),
     )
 
     def accepts(self, channel: str, address: str) -> bool:
@@ -237,7 +283,10 @@ class TelnyxKind(WebhookProvider):
 
     def handle_webhook(self, account: ProviderAccount, callback: Callback, receiver: EventReceiver) -> CallbackResponse:
         _verify_signature(account, callback)
-        if "CallSid" in (fields := callback.fields()):
+        fields = callback.fields()
+        if twiml.is_hotline(callback.endpoint):
+            return twiml.handle_hotline(_DIALECT, account, callback, fields, receiver)
+        if "CallSid" in fields:
             return twiml.handle_call(_VENDOR, account, callback, fields, receiver)
         try:
             event = child(vendor_http.parsed(callback.body), "data")

@@ -12,7 +12,8 @@ from tocsin.core.net.egress import EgressResponse
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined, sentence, translatable
 from tocsin.notify.channels.phone import is_phone_number, sender
 from tocsin.notify.integrations import twiml, vendor_http
-from tocsin.notify.integrations.vendor_http import HttpSender, VendorError
+from tocsin.notify.integrations.twiml import Dialect, HotlineKind, HotlineSender
+from tocsin.notify.integrations.vendor_http import VendorError
 from tocsin.notify.interfaces import (
     Callback,
     CallbackResponse,
@@ -25,7 +26,6 @@ from tocsin.notify.interfaces import (
     Receipt,
     Rendered,
     WebhookEndpoint,
-    WebhookProvider,
 )
 from tocsin.notify.states import ReceiptState
 
@@ -102,6 +102,12 @@ def find_error(code: object) -> VendorError | None:
 
 API = "https://api.twilio.com"
 
+_DIALECT = Dialect(
+    _VENDOR, "Twiml", {"timeout": "10"}, ("transcribe", "transcribeCallback"), ".mp3", media_hosts=("twilio.com",)
+)
+#: The call has ended, or was never picked up (https://www.twilio.com/docs/api/errors/21220).
+_CALL_OVER = 21220
+
 _ACCOUNT_NOT_ACTIVE = ReasonType("provider.twilio_account_not_active", "The Twilio account {account} is {status}.")
 _CHECK_CONSOLE = ReasonType("provider.twilio_check_console", "Check Twilio's console.")
 _SIGNED_IN = ReasonType("provider.twilio_signed_in", "Signed in to Twilio as {account}.")
@@ -111,10 +117,11 @@ _NO_CALLBACKS = ReasonType(
 )
 
 
-class TwilioSender(HttpSender):
+class TwilioSender(HotlineSender):
     """Sends with one Twilio account."""
 
     api = API
+    dialect = _DIALECT
 
     def __init__(self, account: ProviderAccount) -> None:
         super().__init__(account)
@@ -124,14 +131,10 @@ class TwilioSender(HttpSender):
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> str:
         if channel == "voice":
-            fields = twiml.call_parameters(self._account, rendered, address, idempotency_key, inline="Twiml")
-            response = self._post("Calls.json", fields)
-        else:
-            response = self._post("Messages.json", self._text(rendered, address, idempotency_key))
-        sid = vendor_http.body(response).get("sid")
-        if not sid:
-            raise vendor_http.no_answer("Twilio")
-        return str(sid)[:100]
+            return self._start_call(
+                twiml.call_parameters(self._account, rendered, address, idempotency_key, inline=_DIALECT.inline)
+            )
+        return self._create("Messages.json", self._text(rendered, address, idempotency_key))
 
     def verify(self) -> Reason:
         response = self._client.request("GET", self._url(".json"), headers={"Authorization": self._authorization})
@@ -156,16 +159,39 @@ class TwilioSender(HttpSender):
     def _url(self, path: str) -> str:
         return f"{self._base}/2010-04-01/Accounts/{quote(self._sid, safe='')}{path}"
 
-    def _post(self, resource: str, fields: Mapping[str, Any]) -> EgressResponse:
-        response = self._client.request(
-            "POST",
-            self._url(f"/{resource}"),
-            headers={"Authorization": self._authorization, "Content-Type": "application/x-www-form-urlencoded"},
-            content=urlencode(fields, doseq=True).encode(),
-        )
+    def _start_call(self, fields: dict[str, Any]) -> str:
+        return self._create("Calls.json", fields)
+
+    def _create(self, resource: str, fields: Mapping[str, Any]) -> str:
+        response = self._request("POST", resource, fields)
         if response.status not in (200, 201):
             _fail(response)
+        sid = vendor_http.body(response).get("sid")
+        if not sid:
+            raise vendor_http.no_answer(_VENDOR)
+        return str(sid)[:100]
+
+    def _request_of_account(
+        self, method: str, resource: str, fields: Mapping[str, str] | None = None
+    ) -> EgressResponse | None:
+        response = self._request(method, f"{resource.removesuffix('.json')}.json", fields or {})
+        if response.status == 404 or vendor_http.body(response).get("code") == _CALL_OVER:
+            return None
+        if response.status not in (200, 201, 204):
+            _fail(response)
         return response
+
+    def _request(self, method: str, resource: str, fields: Mapping[str, Any]) -> EgressResponse:
+        form = {"Content-Type": "application/x-www-form-urlencoded"} if fields else {}
+        return self._client.request(
+            method,
+            self._url(f"/{resource}"),
+            headers={"Authorization": self._authorization, **form},
+            content=urlencode(fields, doseq=True).encode(),
+        )
+
+    def _media_headers(self) -> dict[str, str]:
+        return {"Authorization": self._authorization}
 
 
 def _fail(response: EgressResponse) -> NoReturn:
@@ -190,7 +216,7 @@ _STATES = {
 _UNKNOWN_ENDPOINT = ReasonType("provider.twilio_unknown_endpoint", "Twilio calls sms, voice and status.")
 
 
-class TwilioKind(WebhookProvider):
+class TwilioKind(HotlineKind):
     name = "twilio"
     label = "Twilio"
     description = "Text messages and phone calls worldwide, with replies, key presses and delivery receipts."
@@ -200,6 +226,11 @@ class TwilioKind(WebhookProvider):
     receipt_channels: frozenset[str] = frozenset({"sms", "voice"})
     max_concurrent_sends = 40
     open = TwilioSender
+    dialect = _DIALECT
+    package_help = translatable(
+        "Takes a message while Tocsin does not answer. At Twilio: create a TwiML Bin with it, and choose the bin at "
+        "your hotline's number under Primary handler fails."
+    )
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
             "account_sid",
@@ -240,6 +271,10 @@ class TwilioKind(WebhookProvider):
                 "At Twilio: your number, Voice, Webhook, HTTP POST. Lets users call back to hear a missed page."
             ),
         ),
+        *twiml.hotline_endpoints(
+            translatable("At Twilio: the number of your hotline, Voice, A call comes in, Webhook, HTTP POST."),
+            translatable("At Twilio: the same number, Voice, Call status changes, HTTP POST. Reports hang-ups."),
+        ),
     )
 
     def accepts(self, channel: str, address: str) -> bool:
@@ -255,6 +290,8 @@ class TwilioKind(WebhookProvider):
                 return twiml.handle_call(_VENDOR, account, callback, fields, receiver)
             case "status" if "CallSid" in fields:
                 return twiml.handle_call(_VENDOR, account, callback, fields, receiver)
+            case endpoint if twiml.is_hotline(endpoint):
+                return twiml.handle_hotline(_DIALECT, account, callback, fields, receiver)
             case "status":
                 receiver.handle_receipt(_receipt(callback.query.get("n", ""), fields))
                 return CallbackResponse(204)

@@ -60,6 +60,7 @@ _SILENCED = ReasonType(
     "readiness.silenced",
     "By their own word, no push rings while their phone is silenced: add a call, or change the phone.",
 )
+_UNAVAILABLE = ReasonType("readiness.unavailable", "Every provider of their calls, SMS and pushes is unavailable now.")
 _QUIET_HOURS = ReasonType("readiness.quiet_hours", "Quiet hours delay {priority} alerts from {since} until {until}.")
 _SEVERAL_ROLES = ReasonType(
     "readiness.several_roles", "Also {roles} at the same time: if they don't answer, the next step pages them again."
@@ -71,6 +72,7 @@ class ReadinessProblem(StrEnum):
 
     UNREACHABLE = "unreachable"
     NOT_LOUD = "not_loud"
+    UNAVAILABLE = "unavailable"
     NOT_VERIFIED = "not_verified"
     NOT_TESTED = "not_tested"
     SILENCED = "silenced"
@@ -80,13 +82,14 @@ class ReadinessProblem(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MethodState:
-    """Whether a contact method is verified, or cannot be; when a message last arrived there; and whether its user says
-    that it rings while the phone is silenced, if they said.
+    """Whether a contact method is verified, or cannot be; when a message last arrived there; whether its user says
+    that it rings while the phone is silenced, if they said; and whether a provider that carries it is available.
     """
 
     is_verified: bool = False
     arrived_at: datetime | None = None
     rings_silenced: bool | None = None
+    is_available: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,8 @@ class ShiftReadiness:
     #: When a message last arrived on one of them, if that is known.
     arrived_at: datetime | None
     problems: Mapping[ReadinessProblem, Reason]
-    #: Whether the user says that one of them rings while the phone is silenced.
-    rings_silenced: bool = False
+    #: Whether the user says that one of them rings while the phone is silenced; None if they never said.
+    rings_silenced: bool | None = None
     #: Whether the user has another role meanwhile. Without a problem, somebody else comes before them in it.
     has_other_roles: bool = False
 
@@ -162,18 +165,21 @@ def _assess(
     if problem := _silence(recipient):
         kind = ReadinessProblem.NOT_LOUD if recipient.usable else ReadinessProblem.UNREACHABLE
         problems[kind] = problem
+    if states and not any(state.is_available for state in states):
+        problems[ReadinessProblem.UNAVAILABLE] = _UNAVAILABLE()
     if loud_methods and not is_verified:
         problems[ReadinessProblem.NOT_VERIFIED] = _NOT_VERIFIED()
     if loud_methods and (arrived_at is None or arrived_at < now - TEST_VALID_FOR):
         problems[ReadinessProblem.NOT_TESTED] = _NOT_TESTED(days=TEST_VALID_FOR.days)
-    if states and all(state.rings_silenced is False for state in states):
+    answers = [state.rings_silenced for state in states]
+    rings = None if all(answer is None for answer in answers) else any(answers)
+    if states and all(answer is False for answer in answers):
         problems[ReadinessProblem.SILENCED] = _SILENCED()
     if problem := _quiet_hours(recipient, shift, now):
         problems[ReadinessProblem.QUIET_HOURS] = problem
     if roles := _other_roles(shift, doubles):
         problems[ReadinessProblem.SEVERAL_ROLES] = _SEVERAL_ROLES(roles=tuple(Term(role) for role in roles))
     channels = tuple(dict.fromkeys(method.channel for method in loud_methods.values()))
-    rings = any(state.rings_silenced for state in states)
     return ShiftReadiness(shift, channels, is_verified, arrived_at, problems, rings)
 
 

@@ -215,32 +215,45 @@ def _not_loud(connection: Connection, now: datetime) -> Iterator[HealthFinding]:
 
 
 #: The maximum number of alerts named in the finding; it counts the others.
-MAX_NAMED = 20
+MAX_NAMED = 3
+
+#: The maximum number that it counts.
+MAX_COUNTED = 1_000
 
 _UNANSWERED = Text(
     "{count} alert is unassigned, and its policy is exhausted: {alerts}",
     "{count} alerts are unassigned, and their policies are exhausted: {alerts}",
 )
+_MANY_UNANSWERED = Text(
+    "More than {count} alert is unassigned, and its policy is exhausted, such as {alerts}",
+    "More than {count} alerts are unassigned, and their policies are exhausted, such as {alerts}",
+)
 
 # Raw SQL: Home runs it on every request, and Django takes longer to build such a query than PostgreSQL to run it. The
 # partial index of exhausted runs serves it.
 _UNANSWERED_ALERTS = f"""
-SELECT a.id, a.subject, count(*) OVER () AS number FROM escalation_run r {join_alert("r.alert_id")}
-WHERE ({EXHAUSTED_RUNS_SQL}) AND a.status = 'open'{{visible}} ORDER BY a.id LIMIT {MAX_NAMED}
+SELECT id, subject, count(*) OVER () AS number FROM (
+    SELECT a.id, a.subject FROM escalation_run r {join_alert("r.alert_id")}
+    WHERE ({EXHAUSTED_RUNS_SQL}) AND a.status = 'open'{{visible}} ORDER BY r.alert_id LIMIT %(limit)s
+) AS oldest ORDER BY id LIMIT {MAX_NAMED}
 """
 
 
 def check_alerts(connection: Connection) -> Iterator[HealthFinding]:
     """Lists the alerts without an answer after their last step that the viewer sees, oldest first, and counts them."""
     query = database.literal(_UNANSWERED_ALERTS.format(visible=visibility.alerts_sql()))
-    rows = database.rows(connection, query, visibility.alerts_parameters())
+    rows = database.rows(connection, query, {"limit": MAX_COUNTED + 1, **visibility.alerts_parameters()})
     if not rows:
         return
     alerts = [sentence("#{alert} {subject}", alert=AlertRef(row["id"]), subject=row["subject"]) for row in rows]
     count = rows[0]["number"]
+    if count > MAX_COUNTED:
+        detail = _MANY_UNANSWERED(count=MAX_COUNTED, alerts=tuple(alerts))
+    else:
+        detail = _UNANSWERED(count=count, alerts=limited(alerts, MAX_NAMED, count))
     yield HealthFinding(
         "alert.unanswered",
-        _UNANSWERED(count=count, alerts=limited(alerts, MAX_NAMED, count)),
+        detail,
         sentence("Assign or close each of them, or page someone else."),
         object_id=rows[0]["id"],
         is_urgent=True,

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as gettext_lazy
 from tocsin.alerts import store
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import ACTIVE, INACTIVE, AlertStatus, Priority
-from tocsin.alerts.store import Entry, Storm, StormBy
+from tocsin.alerts.store import ComparedAlert, Entry, Storm, StormBy
 from tocsin.core.db import database
 from tocsin.core.db.queries import QueryUnion, SearchableText
 from tocsin.core.reasons import NO_REASON, Reason
@@ -198,7 +198,8 @@ _MAX_BY_PRIORITY = 200
 _MAX_BADGE_COUNT = 100
 
 #: One row per counted tab with alerts: how many, and how many of them need an answer (as `alerts_needing_answer`). The
-#: partial index on active alerts serves it. The table of alerts is named once, because planning the policies that
+#: partial index on active alerts serves it: with an equality the planner would look for the few assigned among the many
+#: open by reading the table. The table of alerts is named once, because planning the policies that
 #: PostgreSQL applies to it takes longer than counting.
 _COUNTS = """
     SELECT CASE WHEN is_acknowledged THEN 'acknowledged' ELSE status END, count(*),
@@ -208,7 +209,8 @@ _COUNTS = """
             SELECT FROM alerts_acknowledgement WHERE alert_id = a.id
         ) AS is_acknowledged, a.dry_run OR a.is_test AS pages_nobody
         FROM alerts_alert AS a
-        WHERE a.status = t.status AND a.status IN ('open', 'assigned', 'on_hold'){visible} LIMIT %(limit)s
+        WHERE a.status >= t.status AND a.status <= t.status AND a.status IN ('open', 'assigned', 'on_hold'){visible}
+        ORDER BY a.status, a.id LIMIT %(limit)s
     ) AS matches GROUP BY 1
 """
 _COUNTED_TABS = ("open", "acknowledged", "assigned", "on_hold")
@@ -297,12 +299,14 @@ class AlertListRow:
         return self.alert.owner or (self.acknowledged_by[0] if self.acknowledged_by else None)
 
 
-def storm_named(key: str, rows: QueryUnion[Alert]) -> Storm | None:
+def _storm_named(key: str, rows: QueryUnion[Alert]) -> Storm | None:
     """Return the alerts of a list that belong to the storm with that key; None if the viewer sees no such storm."""
     by, _separator, text = key.partition("-")
     number = number_of(text)
-    newest = Alert.objects.filter(pk=number).first() if number is not None and by in set(StormBy) else None
-    return store.storm_of(rows, StormBy(by), newest) if newest is not None else None
+    if number is None or by not in set(StormBy):
+        return None
+    newest = store.load_comparable(Alert.objects.filter(pk=number), 1)
+    return store.storm_of(rows, StormBy(by), newest[0]) if newest else None
 
 
 def active_counts() -> ActiveCounts:
@@ -347,12 +351,12 @@ def alerts_needing_answer() -> QuerySet[Alert]:
     return alerts_in_tab("open").filter(dry_run=False, is_test=False)
 
 
-def newest_needing_answer() -> list[Alert]:
+def newest_needing_answer() -> list[ComparedAlert]:
     """Return the newest alerts that need an answer: enough for the badge to count them."""
     return store.load_comparable(alerts_needing_answer(), store.MAX_STORM_ALERTS)
 
 
-def most_urgent(newest: Sequence[Alert], limit: int) -> list[Entry]:
+def most_urgent(newest: Sequence[ComparedAlert], limit: int) -> list[Entry]:
     """Return the most urgent entries of the `newest_needing_answer`; equal priorities newest first."""
     return sorted(store.entries_of(newest), key=lambda entry: (Priority(entry[0].priority).rank, -entry[0].pk))[:limit]
 
@@ -384,16 +388,17 @@ def alerts_in_tab(key: str) -> QuerySet[Alert]:
             return rows.filter(status=AlertStatus.OPEN).filter(~_ACKNOWLEDGED)
 
 
+def listed(tab: str, filters: dict[str, Any], text: str) -> tuple[list[QuerySet[Alert]], Storm | None]:
+    """Return a tab's alerts with all filters, as `filtered`, and the storm to which they are narrowed, if any."""
+    parts = filtered(tab, filters, text)
+    if "storm" not in filters:
+        return parts, None
+    storm = _storm_named(filters["storm"], parts)
+    return [alerts_in_tab(tab).filter(pk__in=storm.ids if storm else [])], storm
+
+
 def filtered(tab: str, filters: dict[str, Any], text: str) -> list[QuerySet[Alert]]:
     """Return a tab's alerts with filters and search applied, as the parts of a `core.db.queries.QueryUnion`."""
-    parts = _filtered(tab, filters, text)
-    if "storm" not in filters:
-        return parts
-    storm = storm_named(filters["storm"], parts)
-    return [alerts_in_tab(tab).filter(pk__in=storm.ids if storm else [])]
-
-
-def _filtered(tab: str, filters: dict[str, Any], text: str) -> list[QuerySet[Alert]]:
     rows = alerts_in_tab(tab)
     if filters.get("integration"):
         rows = rows.filter(integration=filters["integration"])

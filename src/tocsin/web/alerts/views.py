@@ -91,9 +91,8 @@ MAX_NUMBER_DIGITS = 18
 def alert_list(request: SignedInRequest) -> HttpResponse:
     """Render one tab of the list, filtered and paginated. The URL holds the whole state."""
     tab, text, filters = _read_list_state(request.GET)
-    alerts = alerts_queries.filtered(tab, filters, text)
+    alerts, storm = alerts_queries.listed(tab, filters, text)
     cursor, descending = request.GET.get("cursor", ""), filters.get("sort") != "oldest"
-    storm = alerts_queries.storm_named(filters["storm"], alerts) if "storm" in filters else None
     result: object_list.PaginatedRows[Any]
     if storm is not None or tab == "closed":
         result = object_list.paginate_by_number(alerts, cursor, descending=descending)
@@ -236,7 +235,7 @@ def _selected_numbers(request: SignedInRequest) -> list[int]:
         return list(undo["alerts"]) if undo else []
     if "all" in request.POST and "sure" not in request.POST:
         tab, text, filters = _read_list_state(request.POST)
-        return [row.pk for row in queries.first(alerts_queries.filtered(tab, filters, text), MAX_BULK_ALERTS)]
+        return [row.pk for row in queries.first(alerts_queries.listed(tab, filters, text)[0], MAX_BULK_ALERTS)]
     # The box of a storm holds the numbers of all its alerts: only what the user saw is changed.
     selected = [text for value in _chosen(request) for text in value.split()][:MAX_BULK_ALERTS]
     return [int(text) for text in selected if text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_DIGITS]

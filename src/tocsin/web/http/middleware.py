@@ -51,7 +51,10 @@ from tocsin.web.http.request import HTMX_HEADER, PARTIAL_HEADER, address_of, mom
 # ---------- machine paths
 # URL prefixes for programs. These paths authenticate without a session and respond in their own formats.
 
-MACHINE_PATHS = ("/api/", "/hooks/", "/in/", "/scim/", "/v2/", "/healthz", "/readyz", "/metrics")
+MACHINE_PATHS = (
+    *("/api/", "/hooks/", "/in/", "/mcp", "/scim/", "/v2/", "/.well-known/"),
+    *("/healthz", "/readyz", "/metrics"),
+)
 
 
 # ---------- errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -30,6 +31,7 @@ from tocsin.access import tokens
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import DEFAULT_LIFETIME, WARN_BEFORE, Permission, Role, TokenScope
 from tocsin.alerts.states import Priority
+from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import local_term, translate
@@ -357,16 +359,68 @@ class TokenForm(forms.Form):
         return {
             "scope": TokenScope(data["scope"]),
             "groups": [group.name for group in data.get("groups", ())],
-            "clients": [line.strip() for line in data["clients"].splitlines() if line.strip()],
+            "clients": [line.strip() for line in data.get("clients", "").splitlines() if line.strip()],
             "expires_at": weekly_windows.instant(end, user_zone()),
         }
+
+
+#: An assistant's token ends sooner than another: it stands in a file of a desktop.
+_ASSISTANT_LIFETIME = timedelta(days=90)
+
+
+class AssistantForm(TokenForm):
+    """The token of an assistant, which is never one of clients: such a token reaches no tool."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        del self.fields["clients"]
+        self.fields["name"].help_text = _("The assistant and the machine on which it runs.")
+        self.fields["scope"].help_text = _("Changes need Respond or more, and that an administrator allows them.")
+
+
+def _assistant_settings(secret: str) -> list[tuple[str, str, str]]:
+    """Return for each usual client its name, the file or command, and what to copy there."""
+    url = f"{environment.current().public_url}/mcp"
+    header = {"Authorization": f"Bearer {secret}"}
+    bridge = {
+        "command": "tocsin",
+        "args": ["mcp", environment.current().public_url],
+        "env": {"TOCSIN_API_TOKEN": secret},
+    }
+    command = f'claude mcp add --transport http tocsin {url} --header "Authorization: Bearer {secret}"'
+    codex = f'[mcp_servers.tocsin]\nurl = "{url}"\nbearer_token_env_var = "TOCSIN_API_TOKEN"'
+
+    def as_json(value: object) -> str:
+        return json.dumps(value, indent=2)
+
+    return [
+        ("Claude Code", gettext("In a terminal"), command),
+        ("Cursor", "~/.cursor/mcp.json", as_json({"mcpServers": {"tocsin": {"url": url, "headers": header}}})),
+        (
+            "VS Code",
+            ".vscode/mcp.json",
+            as_json({"servers": {"tocsin": {"type": "http", "url": url, "headers": header}}}),
+        ),
+        (
+            "Codex",
+            gettext("%(file)s, with the token in the variable %(variable)s")
+            % {"file": "~/.codex/config.toml", "variable": "TOCSIN_API_TOKEN"},
+            codex,
+        ),
+        (
+            gettext("Clients without HTTP"),
+            gettext("For example claude_desktop_config.json, on a machine where Tocsin is installed"),
+            as_json({"mcpServers": {"tocsin": bridge}}),
+        ),
+    ]
 
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @reauthentication_required
-def new_token(request: SignedInRequest, number: int | None = None) -> HttpResponse:
-    """Create a token of the user, or as an administrator one of a service account. Shows its secret once.
+def new_token(request: SignedInRequest, number: int | None = None, *, is_for_assistant: bool = False) -> HttpResponse:
+    """Create a token of the user, or as an administrator one of a service account. Shows its secret once, and for an
+    assistant what to copy into its settings.
 
     Asks for the password or a second factor again, because a token outlives the session.
     """
@@ -375,15 +429,21 @@ def new_token(request: SignedInRequest, number: int | None = None) -> HttpRespon
     if number is not None:
         require(request, Permission.ADMINISTER, None)
         owner = find_row(User.accounts.filter(is_service_account=True), number, "service account")
-    last_day = timezone.localdate(request.now) + DEFAULT_LIFETIME
-    form = TokenForm(request.POST or None, owner=owner, initial={"expires_on": last_day})
-    context = {"form": form, "owner": owner, "is_own": owner == request.user}
+    lifetime = _ASSISTANT_LIFETIME if is_for_assistant else DEFAULT_LIFETIME
+    form_class = AssistantForm if is_for_assistant else TokenForm
+    initial = {"expires_on": timezone.localdate(request.now) + lifetime}
+    form = form_class(request.POST or None, owner=owner, initial=initial)
+    context = {"form": form, "owner": owner, "is_own": owner == request.user, "is_for_assistant": is_for_assistant}
+    if is_for_assistant:
+        context["may_write"] = settings_store.get(settings_store.ASSISTANT_WRITES)
     if request.method == "POST" and form.is_valid():
         with rejections_shown(form, {"expires_at": "expires_on"}):
             created = api_tokens.create_token(
                 owner, form.cleaned_data["name"], **form.limits(), actor=actor(request), now=request.now
             )
             context |= {"token": created.token, "secret": created.secret}
+            if is_for_assistant:
+                context["settings"] = _assistant_settings(created.secret)
             if created.token.clients or owner.clients:
                 context["status_page"] = request.build_absolute_uri(reverse("status_page", args=[created.secret]))
             return render_view(request, "me/token.html", context)
@@ -416,6 +476,7 @@ def active_tokens(owner: User, now: datetime) -> list[dict[str, Any]]:
             "groups": api_tokens.group_names(token.group_ids),
             "is_expired": token.expires_at <= now,
             "expires_soon": now < token.expires_at <= now + WARN_BEFORE,
+            "calls": tokens.last_calls(token),
         }
         for token in ApiToken.objects.filter(user=owner, revoked_at=None).order_by("-created_at")
     ]

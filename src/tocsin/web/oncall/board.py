@@ -90,7 +90,7 @@ class ReadinessRow:
             return False
         if problem is ReadinessProblem.SILENCED:
             # Who was not asked, or did not answer, is not known to be woken.
-            return True if self.first.rings_silenced else None
+            return self.first.rings_silenced
         # Without a loud channel there is nothing to verify, to test or to delay.
         is_several = problem is ReadinessProblem.SEVERAL_ROLES
         applies = not self.first.has_other_roles if is_several else self.first.loud_channels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -59,6 +60,7 @@ _PRIORITY_ICONS = {
 
 
 @register.simple_tag
+@lru_cache(maxsize=1024)
 def icon(name: str, classes: str = "", *, sprite: str = "icons") -> SafeString:
     """Render a Tabler icon, or a symbol of another sprite, hidden from screen readers because the adjacent text carries
     the meaning."""
