@@ -474,13 +474,24 @@ def _on_ring(call: RoutedCall, event: RingRequested | RingAnswered | RingKey | R
         return call
     match event:
         case RingRequested():
-            return _with(call, replace(ring, is_requested=True, external_id=ring.external_id or event.external_id))
+            return _with(call, _requested(call, ring, event.external_id, now))
         case RingAnswered():
             return _ring_answered(call, ring, event, now)
         case RingKey():
             return _ring_key(call, ring, event, now)
         case RingEnded():
             return _ring_ended(call, replace(ring, is_requested=True, is_over=True), event, now)
+
+
+def _requested(call: RoutedCall, ring: CallRing, external_id: str, now: datetime) -> CallRing:
+    """The ring after the order. Without the provider's id it is unknown whether the phone rings: its reports must say so
+    soon."""
+    deadline = ring.deadline
+    if not external_id and not ring.external_id:
+        deadline = min(deadline, now + GRACE)
+    elif ring.status is LegStatus.RINGING and not ring.external_id:
+        deadline = now + timedelta(seconds=call.settings.ring_seconds) + GRACE
+    return replace(ring, is_requested=True, external_id=ring.external_id or external_id, deadline=deadline)
 
 
 def _with(call: RoutedCall, ring: CallRing) -> RoutedCall:
@@ -550,7 +561,8 @@ def _tick(call: RoutedCall, now: datetime) -> RoutedCall:
     if call.phase is CallPhase.RINGING:
         for ring in call.rings:
             if ring.is_live and ring.deadline <= now:
-                call = _with(call, _stop(ring, LegStatus.NO_ANSWER, now, NOT_REPORTED()))
+                status = LegStatus.NO_ANSWER if ring.external_id else LegStatus.FAILED
+                call = _with(call, _stop(ring, status, now, NOT_REPORTED()))
         return _settle(call, now)
     if call.deadline > now:
         return call

@@ -62,11 +62,11 @@ from tocsin.escalation.policy import unmet_condition
 from tocsin.escalation.run.run_state import begin_run
 from tocsin.escalation.run.run_store import load_plans, load_target_context
 from tocsin.escalation.run.target_resolution import resolve_targets
-from tocsin.notify.interfaces import CHANNELS, CallCarrier, CallStep, HangUp, HotlineEvent, HotlineEventKind, Say
+from tocsin.notify.interfaces import CHANNELS, CallCarrier, CallStep, HangUp, HotlineEvent, HotlineEventKind
 from tocsin.notify.pages import load_recipients
 from tocsin.notify.providers.pool import ProviderPool
 from tocsin.notify.rules.page_planner import Recipient
-from tocsin.notify.text.formatting import localize, spoken_phrase, voice_of
+from tocsin.notify.text.formatting import localize
 from tocsin.oncall import loader
 from tocsin.outbound.delivery import queue as outbound
 from tocsin.people.sql import load_users
@@ -225,7 +225,7 @@ def _handle(connection: Connection, provider: str, event: HotlineEvent, now: dat
     if call is None or call.provider != provider:
         call = _begin(connection, provider, event, now) if not event.leg and event.kind in _BEGINNINGS else None
         if call is None:
-            return _refusal() if event.kind in _ASKS else ()
+            return (HangUp(),) if event.leg else ()
     for happened in _events(event, ring_number):
         _apply(connection, call, happened, now)
     steps: Sequence[CallStep] = ()
@@ -312,11 +312,6 @@ def _answer(
         return (HangUp(),)
     _apply(connection, call, router.Shown(router.document_of_ring(ring), ring.number), now)
     return router.ring_steps(state, ring)
-
-
-def _refusal(language: str = "en") -> Sequence[CallStep]:
-    words = spoken_phrase("phone call", "This number takes no calls at the moment. Goodbye.", language)
-    return (Say(words, voice_of(language)), HangUp())
 
 
 _IS_LOOP = """
@@ -840,7 +835,8 @@ TIMERS = Timers("calls_phonecall", ("due_at", "claimed_until"))
 def erase_user(user_id: int) -> None:
     """Erases the numbers at which the user was rung. Runs inside the caller's transaction, before the user is deleted.
     The call's own copy of them goes too, once it has ended."""
-    for call in PhoneCall.objects.filter(legs__user=user_id).distinct().select_for_update(of=("self",)):
+    calls = CallLeg.objects.filter(user=user_id).values("call")
+    for call in PhoneCall.objects.filter(pk__in=calls).order_by("pk").select_for_update():
         for ring in call.state.get("rings", ()):
             if ring["callee"]["user_id"] == user_id:
                 ring["callee"]["number"] = ""

@@ -32,7 +32,7 @@ from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.roles import Role
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.store import join_alert
-from tocsin.calls.models import CallRoute
+from tocsin.calls.models import CallLeg, CallRoute, PhoneCall
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import base
@@ -262,6 +262,8 @@ FILTERS: dict[type[Model], Filter] = {
     ClientTable: _OF_GROUP,
     # The members of the group whose people are rung see the route too.
     CallRoute: _either(_OF_GROUP, _of_group("recipient_group")),
+    PhoneCall: _internal(_either(_OF_GROUP, _ABOUT_ALERT)),
+    CallLeg: _about("call", PhoneCall),
     Notification: _either(_of_user("user"), _about("group_contact", GroupContact), _ABOUT_ALERT_INTERNALLY),
     Delivery: _either(_of_user("user"), _about("notification", Notification)),
     SandboxMessage: _either(_of_user("user"), _ABOUT_ALERT_INTERNALLY),

@@ -168,8 +168,8 @@ def test_silent_provider_ends_the_call_truthfully() -> None:
     for _ in range(10):
         now += timedelta(minutes=10)
         call = advance(call, Tick(), now)
-    assert (call.phase, call.cause) == (CallPhase.ENDED, Cause.NOBODY_ANSWERED)
-    assert statuses(call) == ["no_answer"]
+    assert (call.phase, call.cause) == (CallPhase.ENDED, Cause.ALL_FAILED)
+    assert statuses(call) == ["failed"]
 
 
 def test_second_acceptance_hears_who_has_it() -> None:
