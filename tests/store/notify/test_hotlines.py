@@ -346,7 +346,7 @@ def test_fallback_document_takes_a_message_that_is_reported_later(hotline: Hotli
     caller = Line(exchange, "CA-missed", hotline.vendor.hotline, CALLER, is_inbound=True, status="in-progress")
     exchange.lines.append(caller)
     caller.run(document)
-    assert caller.heard().startswith("Nobody can be reached at this number right now.")
+    assert caller.heard().startswith("No one can be reached at this number right now.")
     caller.speak(20)
     assert caller.heard() == "Thank you. Your message was recorded."
     assert [event.kind for event in hotline.events] == [_K.ENDED, _K.RECORDED]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ from tocsin.inbound.config.normalizer import IntegrationDefinition, NormalizedEv
 from tocsin.inbound.config.rules import EventAction
 from tocsin.inbound.mapping import likely_texts
 from tocsin.inbound.mapping.message_objects import collect
-from tocsin.inbound.parsing.decode import decode
+from tocsin.inbound.parsing.decode import Element, decode
 
 HALO = load_kinds()["haloitsm"]
 API = load_kinds()["api"]
@@ -385,3 +386,24 @@ def test_a_plain_subject_is_that_of_the_likely_texts(words: list[str], more: dic
         for objects in (None, collect(payload))
     )
     assert plain == likely
+
+
+def test_plain_ticket_costs_few_calls() -> None:
+    """Every message pays for what is meant for unusual ones, and time is no test on a busy machine."""
+    normalizer = compile_normalizer(load_kinds()["haloitsm"], IntegrationDefinition())
+    ticket = {"id": 7, "summary": "VPN down", "details": "VPN down for 40 users", "status": {"id": 1, "name": "New"}}
+    body = {"event": "new ticket logged", "object_id": 7, "ticket": {**ticket, "client_name": "Acme"}}
+    element = Element(body, b"")
+    normalizer.normalize(element)
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        normalizer.normalize(element)
+    finally:
+        sys.setprofile(None)
+    assert calls < 250

@@ -383,8 +383,10 @@ class Normalizer:
             return mapped
         if self.kind.assigns_source_agent:
             if subject is not None:
-                titles = (title for title in evidence.titles_of_ticket(collect(payload)) if title.startswith(subject))
+                if not subject.endswith(mapped.text("source_id") or subject):
+                    return mapped
                 # "New ticket 7" of "New ticket 7: VPN down"
+                titles = (title for title in evidence.titles_of_ticket(collect(payload)) if title.startswith(subject))
                 return replace(mapped, values={**mapped.values, "subject": max(titles, key=len, default=subject)})
             found = likely_texts.with_texts(mapped, payload, None, self.aliased_fields, self.guesses)
             # A ticket is better known by its number than by what happened to it.

@@ -224,7 +224,7 @@ class TelnyxKind(HotlineKind):
     dialect = _DIALECT
     package_help = translatable(
         "Takes a message while Tocsin does not answer. At Telnyx: create a TeXML Bin with it, and enter the bin's URL "
-        "in your hotline's TeXML application as the failover URL."
+        "in your hotline's TeXML application as the Webhook failover URL."
     )
     settings: tuple[ProviderSetting, ...] = (
         ProviderSetting(
@@ -273,8 +273,8 @@ class TelnyxKind(HotlineKind):
             ),
         ),
         *twiml.hotline_endpoints(
-            translatable("At Telnyx: a TeXML application of its own for your hotline's number, Voice method POST."),
-            translatable("At Telnyx: the same TeXML application, Status callback, POST. Reports hang-ups."),
+            translatable("At Telnyx: a TeXML application of its own for your hotline's number, Webhook URL, POST."),
+            translatable("At Telnyx: the same TeXML application, Call progress events URL, POST. Reports hang-ups."),
         ),
     )
 

@@ -320,7 +320,7 @@ def fallback_document(dialect: Dialect, account: ProviderAccount, language: str)
     """Returns the document to store at the vendor, for calls that come while Tocsin does not answer: a voicemail."""
     greeting = spoken_phrase(
         "phone call",
-        "Nobody can be reached at this number right now. Please leave a message with your name and your number.",
+        "No one can be reached at this number right now. Please leave a message with your name and your number.",
         language,
     )
     nothing = spoken_phrase("phone call", "No message was recorded. Please call again later.", language)
