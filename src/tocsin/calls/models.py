@@ -118,6 +118,11 @@ class PhoneCall(models.Model):
 
     objects: ClassVar[models.Manager[PhoneCall]] = BoundedManager()
 
+    @property
+    def recording_length(self) -> str:
+        """The length of the recording, as a player shows it."""
+        return f"{self.recording_seconds // 60}:{self.recording_seconds % 60:02}"
+
     class Meta:
         ordering = ("-id",)
         constraints = (models.UniqueConstraint(fields=("provider", "external_id"), name="calls_phonecall_once"),)

@@ -484,8 +484,8 @@ def _on_ring(call: RoutedCall, event: RingRequested | RingAnswered | RingKey | R
 
 
 def _requested(call: RoutedCall, ring: CallRing, external_id: str, now: datetime) -> CallRing:
-    """The ring after the order. Without the provider's id it is unknown whether the phone rings: its reports must say so
-    soon."""
+    """The ring after the order. Without the provider's id it is unknown whether the phone rings, and a report must say
+    so soon."""
     deadline = ring.deadline
     if not external_id and not ring.external_id:
         deadline = min(deadline, now + GRACE)

@@ -15,7 +15,10 @@ from functools import partial
 from typing import assert_never
 
 import msgspec
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 
+from tocsin.access import audit
+from tocsin.access.audit import AuditActor
 from tocsin.alerts import service, store
 from tocsin.alerts.commands import (
     SYSTEM,
@@ -811,6 +814,31 @@ def _store_recording(connection: Connection, call: StoredCall, fetched: Fetched,
             connection, [_event(call.alert_id, RECORDING_LOST(duration=duration, why=fetched.reason), now)]
         )
         service.publish_alert_changes(connection, [call.alert_id])
+
+
+def for_lists(rows: QuerySet[PhoneCall]) -> QuerySet[PhoneCall]:
+    """Calls without the bytes of their recordings and the router's state, with `has_recording`."""
+    return rows.defer("recording", "state").annotate(
+        has_recording=ExpressionWrapper(Q(recording__isnull=False), output_field=BooleanField())
+    )
+
+
+#: What browsers play, and never execute.
+PLAYABLE = frozenset({"audio/mpeg", "audio/wav", "audio/x-wav", "audio/ogg", "audio/mp4", "application/octet-stream"})
+
+
+def playable_type(call: PhoneCall) -> str:
+    """Returns the content type of a recording, as far as the vendor's is one of a recording."""
+    return call.recording_type if call.recording_type in PLAYABLE else "application/octet-stream"
+
+
+def delete_recording(call: PhoneCall, *, actor: AuditActor, now: datetime) -> None:
+    """Deletes what was said on a call before its time, which the audit log notes."""
+    PhoneCall._base_manager.filter(pk=call.pk).update(recording=None, recording_until=None, transcription="")
+    audit.record_change(
+        actor, now=now, object_type="call", object_id=call.pk, object_name=call.route_name,
+        before={"recording_seconds": call.recording_seconds}, after=None,
+    )  # fmt: skip
 
 
 # ---------- retention

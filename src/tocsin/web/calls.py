@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
-from tocsin.calls.models import CallRoute
+from tocsin.calls.models import CallRoute, PhoneCall
+from tocsin.calls.service import playable_type
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import local_term, translatable
 from tocsin.resources.registry import CALL_ROUTES
@@ -133,3 +135,15 @@ class CallRoutePage(ObjectPage[CallRoute]):
 
 
 edit_route = CallRoutePage(_ROUTES)
+
+
+@require_safe
+def recording(request: SignedInRequest, number: int) -> HttpResponse:
+    """Serve what was said on a call to those who see the call, for a player of the browser."""
+    call = get_object_or_404(PhoneCall.objects.only("recording", "recording_type"), pk=number)
+    if call.recording is None:
+        raise Http404
+    response = HttpResponse(bytes(call.recording), content_type=playable_type(call))
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    return response

@@ -257,6 +257,7 @@ _client_tables = [
 ]
 
 _calls = [
+    path("<int:number>/recording", calls.recording, name="call_recording"),
     path("routes/", calls.route_list, name="call_routes"),
     path("routes/new/", calls.edit_route, name="new_call_route"),
     path("routes/<int:number>/", calls.edit_route, name="call_route"),

@@ -22,11 +22,14 @@ from tocsin.calls.routes import CALL_ROUTES
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.db import database
 from tocsin.core.runtime import clock
+from tocsin.inbound.admin.specs import save_client_table
 from tocsin.notify.event_receiver import HOTLINES
 from tocsin.notify.interfaces import CallCarrier
 from tocsin.notify.providers import pool
 from tocsin.notify.providers.pool import KINDS
 from tocsin.operate.tasks import delete_expired
+from tocsin.outbound.commands import save_outbound
+from tocsin.outbound.models import Call
 from tocsin.people.changes.users import delete_user
 from tocsin.people.models import User
 
@@ -340,3 +343,33 @@ def test_deleted_person_leaves_no_number(hotline: Hotline) -> None:
     delete_user(User.objects.get(username="alice"), actor=ACTOR, now=hotline.at)
     assert PHONES["alice"] not in str(list(CallLeg.objects.values()))
     assert PHONES["alice"] not in str(PhoneCall.objects.values("state").get())
+
+
+def test_client_tables_know_whose_number_calls(hotline: Hotline) -> None:
+    clients = [
+        {"client": "Acme", "group": "Desk", "numbers": ["+4144*"]},
+        {"client": "Initech", "group": "Desk", "numbers": ["+41 44 333 44*"]},
+    ]
+    save_client_table({"name": "Customers", "clients": clients}, actor=ACTOR, now=hotline.at)
+    hotline.call()
+    alice = hotline.line("alice")
+    alice.pick_up()
+    assert "call from Initech" in alice.heard()
+    alice.press("1")
+    assert Alert.objects.get().client == "Initech"
+
+
+def test_missed_call_becomes_a_ticket_once(hotline: Hotline) -> None:
+    desk = {
+        "name": "Halo",
+        "kind": "haloitsm",
+        "url": "https://halo.example.org",
+        "client_id": "x",
+        "client_secret": "y",
+    }
+    save_outbound(desk, actor=ACTOR, now=hotline.at)
+    hotline.route(ticket_integration="Halo")
+    hotline.call().hang_up()
+    hotline.work()
+    (queued,) = Call.objects.all()
+    assert (queued.action, queued.alert) == ("create", Alert.objects.get())
