@@ -149,6 +149,10 @@ def _described() -> Iterator[Text]:
         if any(path.parent.glob("guide.*.md")):
             for sample in sorted(path.parent.glob("samples/*.expected.toml")):
                 yield tomllib.loads(sample.read_text())["title"], None
+    for path in sorted((PACKAGE / "catalogue" / "kinds").glob("*/outbound*.toml")):
+        desk = tomllib.loads(path.read_text())
+        for part in (desk, *desk["settings"].values()):
+            yield from ((part[name], None) for name in ("title", "description", "help") if part.get(name))
     for folder in ("notify/channels", "notify/integrations", "outbound/connectors"):
         for path in sorted((PACKAGE / folder).rglob("*.py")):
             for text in _said_of_itself(ast.parse(path.read_text())):

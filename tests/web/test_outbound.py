@@ -11,14 +11,19 @@ from ipaddress import ip_network
 import pytest
 from django.test import Client
 
+from tests.doubles.desk import DeskDouble
 from tests.doubles.halo import running
+from tests.doubles.http import http_double
+from tests.support.people import ACTOR
 from tests.web.conftest import Company
 from tocsin.access.audit import AuditActor
 from tocsin.alerts.models import Alert
+from tocsin.catalogue.desks import load_desks
 from tocsin.core.config import environment
 from tocsin.core.reasons import as_reason
 from tocsin.core.runtime import clock
 from tocsin.inbound.admin.commands import save_integration
+from tocsin.inbound.models import Integration
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.models import Call, IntegrationStatus, OutboundIntegration, TicketLink
 from tocsin.people.models import User
@@ -162,3 +167,57 @@ def test_what_failed_is_seen_on_home_and_sent_again(company: Company, browser_of
     admin.post(f"/outbound/{row.pk}/calls/{call.pk}/send-again")
     call.refresh_from_db()
     assert call.status == "queued"
+
+
+def test_described_desk_is_connected_with_lists_and_dry_run(
+    company: Company, browser_of: BrowserOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = replace(environment.current(), allow_targets=(ip_network("127.0.0.0/8"),))
+    monkeypatch.setattr(environment, "current", lambda: allowed)
+    admin = browser_of(company.admin)
+    double = DeskDouble(load_desks()["zammad"])
+    with http_double(double.serve) as server:
+        assert "Token Access" in page_text(admin.get("/outbound/add/zammad/"))
+        form = {
+            "name": "Zammad",
+            "base_url": f"{server.url}/",
+            "enabled": "on",
+            "customer": "",
+            "token": "a-long-token",
+        }
+        assert "required" in page_text(admin.post("/outbound/add/zammad/", {**form, "token": ""}))
+        admin.post("/outbound/add/zammad/", form)
+        row = OutboundIntegration.objects.get()
+        page = page_text(admin.post(f"/outbound/{row.pk}/test", follow=True))
+        assert "Signed in to" in page
+        assert "agents: 2" in page
+        assert "a-long-token" not in page_text(admin.get(f"/outbound/{row.pk}/edit/"))
+        page = page_text(admin.get(f"/outbound/{row.pk}/sync/"))
+        assert '<option value="closed">closed</option>' in page
+        assert "merged" not in page
+        admin.post(f"/outbound/{row.pk}/sync/", {"close-note": "on", "close-status": "closed"})
+        page = page_text(admin.get(f"/outbound/{row.pk}/people/"))
+        assert "Bob Brown (matched by email)" in page
+        inbound = save_integration(
+            {"name": "Desk", "kind": "zammad", "outbound": "Zammad", "anyway": True}, actor=ACTOR, now=clock.now()
+        )
+        page = page_text(admin.post(f"/outbound/{row.pk}/webhook", {"integration": inbound.pk}))
+        assert "Created the webhook “Tocsin: Desk” in Zammad." in page
+        number = make_alert(inbound, "81")
+        page = page_text(admin.post(f"/outbound/{row.pk}/preview", {"alert": f"#{number}", "event": "close"}))
+        assert "/api/v1/tickets/81" in page
+        assert '{"state": "closed"}' in page
+        answer = admin.post(f"/outbound/{row.pk}/preview", {"alert": "x", "event": "close"})
+        assert (answer.status_code, "Enter the number of an alert" in page_text(answer)) == (422, True)
+        assert not any(name == "note" for name, _body in double.writes)
+        # Who may not change it sees neither its lists nor a dry run.
+        stranger = browser_of(company.responder)
+        assert stranger.post(f"/outbound/{row.pk}/preview", {"alert": str(number), "event": "close"}).status_code == 403
+
+
+def make_alert(inbound: Integration, ticket: str) -> int:
+    now = clock.now()
+    alert = Alert.objects.create(
+        subject="VPN down", integration=inbound, source="Zammad", source_id=ticket, opened_at=now, last_message_at=now
+    )
+    return int(alert.pk)

@@ -49,7 +49,7 @@ from tocsin.inbound.config.rules import AlertRateLimitSpec, DelaySpec, FlappingS
 from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.mapping.mapping import MappingSpec
 from tocsin.inbound.models import Integration, IntegrationVersion
-from tocsin.outbound.connectors.haloitsm.reference_data import statuses_by_effect
+from tocsin.outbound.connectors.tickets import statuses_by_effect
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.resources import registry
@@ -366,7 +366,7 @@ class ObservedStatusesResponse(BaseModel):
     warning: str
     partial: str = Field(description="Why messages of new tickets were left out; null: none was.")
     in_halo: dict[StatusEffect, list[str]] = Field(
-        description="The names of the connected Halo's statuses by what each does; empty if no Halo is connected."
+        description="The names of the connected ticket system's statuses by what each does; empty if none is connected."
     )
 
 

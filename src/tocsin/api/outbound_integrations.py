@@ -26,11 +26,12 @@ from tocsin.api.framework.auth import (
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text, show_reason
-from tocsin.outbound import commands
+from tocsin.outbound import commands, writeback
+from tocsin.outbound.delivery.results import KINDS
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, Exchange, LookUp, OutboundIntegration
 from tocsin.outbound.redaction import MASK
-from tocsin.outbound.states import CallStatus
+from tocsin.outbound.states import CallStatus, OutboundEvent
 from tocsin.resources import registry
 
 _NO_SUCH_CALL = Text("{integration} has no call {call}.")
@@ -101,7 +102,7 @@ class PermissionSchema(BaseModel):
     problem: ReasonSchema | None
 
 
-class HaloListEntrySchema(BaseModel):
+class ListEntrySchema(BaseModel):
     id: str
     name: str
 
@@ -128,6 +129,18 @@ class ImportedAgentsResponse(HaloProblemsResponse):
 
 class AlertReferenceBody(BaseModel):
     alert: int
+
+
+class PreviewBody(AlertReferenceBody):
+    event: OutboundEvent
+
+
+class PlannedRequestSchema(BaseModel):
+    """A request that would be sent, without secrets."""
+
+    method: str
+    url: str
+    body: str
 
 
 class IntegrationReferenceBody(BaseModel):
@@ -274,9 +287,22 @@ def drop(request: HttpRequest, id: str, call_id: int) -> None:
 def call_for_alert(request: HttpRequest, id: str, body: AlertReferenceBody) -> dict[str, Any]:
     principal = caller(request)
     row, alert = _find_authorized(id, principal), find_alert(body.alert, "alert")
-    if row.kind == "haloitsm":
-        return {"id": halo_commands.make_ticket(row, alert, audit_actor_of(principal), principal.now)}
+    if (kind := KINDS.get(row.kind)) is not None and kind.has_tickets:
+        return {"id": commands.make_ticket(row, alert, audit_actor_of(principal), principal.now)}
     return {"id": commands.call_once(row, alert, audit_actor_of(principal), principal.now)}
+
+
+@routes.post(
+    "/{id}/preview",
+    Permission.MANAGE_ROUTING,
+    answers=list[PlannedRequestSchema],
+    summary="What an event of an alert would write to its ticket; nothing is written",
+)
+def preview(request: HttpRequest, id: str, body: PreviewBody) -> list[dict[str, Any]]:
+    principal = caller(request)
+    row, alert = _find_authorized(id, principal), find_alert(body.alert, "alert")
+    planned = writeback.preview(row, alert, body.event, audit_actor_of(principal), principal.now)
+    return [show(PlannedRequestSchema, one) for one in planned]
 
 
 @routes.get(
@@ -301,8 +327,8 @@ def rights(request: HttpRequest, id: str) -> list[dict[str, Any]]:
 @routes.get(
     "/{id}/lists",
     Permission.VIEW_ALERTS,
-    answers=dict[str, list[HaloListEntrySchema]],
-    summary="Halo's lists, as last read",
+    answers=dict[str, list[ListEntrySchema]],
+    summary="The lists of a ticket system, as last read",
 )
 def lists(request: HttpRequest, id: str) -> dict[str, list[dict[str, str]]]:
     entries_by_list: dict[str, list[dict[str, str]]] = {}
@@ -312,7 +338,10 @@ def lists(request: HttpRequest, id: str) -> dict[str, list[dict[str, str]]]:
 
 
 @routes.post(
-    "/{id}/refresh", Permission.MANAGE_ROUTING, answers=HaloProblemsResponse, summary="Read Halo's lists again"
+    "/{id}/refresh",
+    Permission.MANAGE_ROUTING,
+    answers=HaloProblemsResponse,
+    summary="Read the lists of a ticket system again",
 )
 def refresh(request: HttpRequest, id: str) -> dict[str, Any]:
     principal = caller(request)

@@ -87,7 +87,7 @@ def export(
 
 
 # ---------- catalogue
-# `tocsin catalogue`: lists the integration types of this version, and scaffolds a new one.
+# `tocsin catalogue`: lists the integration types of this version, scaffolds a new one, and checks files.
 #
 # The types are part of the package, not of the data directory; `--data-dir` is accepted for consistency.
 
@@ -146,6 +146,27 @@ def new(
         "  tocsin catalogue list --markdown   # into the table of docs/reference/catalogue.md",
         err=True,
     )
+
+
+@app.command()
+def check(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A type's folder, or the folder of all. Default: the built-in ones.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Check how ticket systems are written to.
+
+    Reads each outbound.toml with its recorded answers, and names every mistake with file, line and remedy.
+    """
+    from tocsin.catalogue import desks
+
+    problems = desks.check_files(folder or desks.KINDS)
+    for problem in problems:
+        typer.echo(f"{problem.file}:{problem.line}: {problem.reason}")
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{len(desks.files_to_check(folder or desks.KINDS))} files, no problems.")
 
 
 # ---------- imports

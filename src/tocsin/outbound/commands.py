@@ -13,29 +13,34 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 from django.db.models.functions import Lower
 from django.utils import timezone
 
 from tocsin.access import audit, boundary
 from tocsin.access.audit import AuditActor
-from tocsin.alerts.service import VisibleAlert
+from tocsin.alerts.service import NO_SUCH_ALERT, VisibleAlert
+from tocsin.alerts.store import WITH_INTEGRATION
+from tocsin.catalogue.desks import ticket_kinds
 from tocsin.core.config import crypto, settings_store
 from tocsin.core.config.crypto import ENTER_SECRET_AGAIN, has_different_origin, is_different_origin
 from tocsin.core.db import database
+from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import NeedsAttention
 from tocsin.core.errors import Rejected
 from tocsin.core.net.egress import HttpClient
-from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, sentence
+from tocsin.core.reasons import NO_REASON, AlertRef, Person, Reason, joined, sentence
 from tocsin.core.validation.inputs import NO_SUCH_USER, REQUIRED
 from tocsin.core.validation.spec import SpecErrors
 from tocsin.outbound import reasons, redaction, states
-from tocsin.outbound.connectors.haloitsm import connector
+from tocsin.outbound.connectors import tickets
+from tocsin.outbound.connectors.desk import DeskSender
 from tocsin.outbound.connectors.interfaces import OutboundSpec, RecordedClient
+from tocsin.outbound.connectors.tickets import ReferenceEntry
 from tocsin.outbound.delivery import queue, results
 from tocsin.outbound.delivery.queue import TOPIC
 from tocsin.outbound.delivery.results import KINDS
-from tocsin.outbound.models import AgentMatch, Call, IntegrationStatus, OutboundIntegration
+from tocsin.outbound.models import AgentMatch, Call, IntegrationStatus, LookUp, OutboundIntegration
 from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
 from tocsin.people.models import User, find_group, names_check
 
@@ -162,7 +167,15 @@ def verify_outbound(integration: OutboundIntegration, now: datetime, *, client: 
     )
     with boundary.command():
         _retry_waiting_calls(integration.pk, now)
-    return message
+    if KINDS[integration.kind].desk is None:
+        return message
+    problems = read_lists(integration, now, client=client)
+    counts = dict(LookUp.objects.filter(integration=integration).values_list("list_name").annotate(Count("pk")))
+    read = tuple(
+        reasons.DESK_LIST(list=tickets.list_label(name), count=count) for name, count in sorted(counts.items())
+    )
+    found = (reasons.DESK_VERIFIED_LISTS(entries=read),) if read else ()
+    return joined(message, *found, *problems, separator=" ")
 
 
 def call_once(integration: OutboundIntegration, alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
@@ -184,11 +197,82 @@ def call_once(integration: OutboundIntegration, alert: VisibleAlert, actor: Audi
     return call_ids[0]
 
 
+def read_lists(integration: OutboundIntegration, now: datetime, *, client: HttpClient | None = None) -> list[Reason]:
+    """Reads the lists of a ticket system that a file describes. Returns the errors of unreadable lists."""
+
+    def work(
+        active: results.ActiveIntegration, http_client: RecordedClient
+    ) -> tuple[dict[str, list[ReferenceEntry]], list[Reason]]:
+        assert isinstance(active.sender, DeskSender)
+        return active.sender.read_lists(http_client, now)
+
+    (lists, problems), _client = with_recorded_client(integration, work, now, client)
+    store_lists(integration.pk, lists, now)
+    return problems
+
+
+def store_lists(integration_id: int, lists: Mapping[str, Sequence[ReferenceEntry]], now: datetime) -> None:
+    """Stores the lists that were read, and updates the inbound integrations."""
+    with database.transaction() as connection:
+        if tickets.store(connection, integration_id, lists, now):
+            # A missing type or priority may exist now.
+            queue.retry_creation(connection, integration_id, now)
+    tickets.publish_to_inbound(OutboundIntegration.objects.get(pk=integration_id), now)
+
+
+def make_ticket(integration: OutboundIntegration, alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
+    """Queues the creation of a ticket for an alert from another source. Returns the call's id.
+
+    Raises Rejected("not_found"), or Rejected("not_possible") if the alert has a ticket or one is being created.
+    """
+    settings = integration.settings
+    with database.transaction() as connection:
+        values_by_alert = queue.load_alert_values(connection, [alert.id])
+        if alert.id not in values_by_alert:
+            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert.id)), "alert")
+        if values_by_alert[alert.id]["source_id"] and _is_from(connection, integration, alert.id):
+            from_ticket = sentence(
+                "Alert {alert} came from a ticket of {integration}.",
+                alert=AlertRef(alert.id), integration=integration.name,
+            )  # fmt: skip
+            raise Rejected("not_possible", from_ticket, "alert")
+        new_calls = queue.first_creation_calls(connection, {alert.id: (integration.pk, settings)}, values_by_alert)
+        call_ids = queue.queue(connection, list(new_calls.values()), now) or queue.retry_creation(
+            connection, integration.pk, now, alert_ids=[alert.id], is_requested=True
+        )
+        if not call_ids:
+            ticket_exists = reasons.TICKET_EXISTS(alert=AlertRef(alert.id), integration=integration.name)
+            raise Rejected("not_possible", ticket_exists, "alert")
+    audit_command(actor, "make_ticket", integration, {"alert": alert.id}, now)
+    return call_ids[0]
+
+
+def _is_from(connection: Connection, integration: OutboundIntegration, alert_id: int) -> bool:
+    """Whether the alert came from a ticket of this system."""
+    cursor = connection.execute(
+        f"SELECT 1 FROM {WITH_INTEGRATION} WHERE a.id = %s AND i.outbound_id = %s AND i.kind = ANY(%s)",
+        (alert_id, integration.pk, [*ticket_kinds(integration.kind)]),
+    )
+    return cursor.fetchone() is not None
+
+
+def audit_command(
+    actor: AuditActor, action: str, integration: OutboundIntegration, after: dict[str, object], now: datetime
+) -> None:
+    """Records a person's command on an integration."""
+    audit.record(
+        actor, action, now=now, object_type="outbound_integration", object_id=integration.pk,
+        object_name=integration.name, group_id=integration.group_id, after=after,
+    )  # fmt: skip
+
+
 def with_recorded_client[T](
     integration: OutboundIntegration,
     operation: Callable[[results.ActiveIntegration, RecordedClient], T],
     now: datetime,
     client: HttpClient | None = None,
+    *,
+    is_dry_run: bool = False,
 ) -> tuple[T, RecordedClient]:
     """Runs `operation` with an open integration outside the outbox. Always logs the requests, even if it fails."""
     raw_client = client or HttpClient()
@@ -202,7 +286,7 @@ def with_recorded_client[T](
         },
         raw_client,
     )
-    http_client = RecordedClient(raw_client, timezone.now, active_integration.secrets)
+    http_client = RecordedClient(raw_client, timezone.now, active_integration.secrets, is_dry_run=is_dry_run)
     try:
         return operation(active_integration, http_client), http_client
     except NeedsAttention as error:
@@ -284,7 +368,7 @@ def _refresh_content(call: Call) -> dict[str, Any]:
     event = call.content.get("event")
     if call.action != "write" or event not in set(OutboundEvent):
         return dict(call.content)
-    writeback = connector.get_writeback(call.integration.settings, OutboundEvent(event))
+    writeback = tickets.get_writeback(call.integration.settings, OutboundEvent(event))
     current = {"status": writeback.status, "team": writeback.team, "priority": writeback.priority}
     unchanged = {key: value for key, value in call.content.items() if key not in current}
     return unchanged | {key: text for key, text in current.items() if key in call.content and text}

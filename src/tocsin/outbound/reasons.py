@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, joined, reason_from_json
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined, reason_from_json
 
 # What a call does.
 CALL_FOR_ALERT = ReasonType("outbound.call_for_alert", "{integration} for alert {alert}")
@@ -59,6 +59,89 @@ CALLS_FAILED = ReasonType(
 TICKET_EXISTS = ReasonType(
     "outbound.ticket_exists", "Alert {alert} has a ticket in {integration}, or one is being created."
 )
+
+# What was written to a ticket.
+TICKET_EXISTED = ReasonType("ticket.existed", "Ticket {ticket} exists from an earlier attempt")
+TICKET_CREATED = ReasonType("ticket.created", "Created ticket {ticket}")
+NOTHING_WRITTEN = ReasonType("ticket.nothing_written", "No changes to send")
+NOTE_EXISTED = ReasonType("ticket.note_existed", "The note exists from an earlier attempt")
+PUBLIC_NOTE_WRITTEN = ReasonType("ticket.public_note_written", "Wrote a public note")
+PRIVATE_NOTE_WRITTEN = ReasonType("ticket.private_note_written", "Wrote a private note")
+AGENT_ASSIGNED = ReasonType("ticket.agent_assigned", "Assigned the ticket to {agent}")
+AGENT_UNASSIGNED = ReasonType("ticket.agent_unassigned", "Unassigned the ticket")
+TEAM_SET = ReasonType("ticket.team_set", "Set the team to {team}")
+PRIORITY_SET = ReasonType("ticket.priority_set", "Set the priority to {priority}")
+STATUS_SET = ReasonType("ticket.status_set", "Set the status to {status}")
+
+# What prevents a write to a ticket, or limits it.
+LISTS_NOT_READ = ReasonType("ticket.lists_not_read", "{desk}'s statuses and agents have not been loaded yet.")
+ENTRY_MISSING = ReasonType(
+    "ticket.entry_missing",
+    '{desk} has no {list} "{name}": it was renamed or deleted. Choose another for this event.',
+)
+TICKET_FIELD_MISSING = ReasonType(
+    "ticket.field_missing", '{desk} has no {list} "{name}": choose another for new tickets.'
+)
+ASSIGNED_MEANWHILE = ReasonType("ticket.assigned_meanwhile", "Someone else has been assigned in the meantime")
+NO_AGENT_WITH_EMAIL = ReasonType(
+    "ticket.no_agent_with_email",
+    "No agent in {desk} has the email address {email}: select {user}'s agent under People",
+)
+NO_EMAIL_OF_USER = ReasonType(
+    "ticket.no_email_of_user",
+    "{user} has no email address to match an agent in {desk}: select {user}'s agent under People",
+)
+NO_AGENT_NAMED = ReasonType("ticket.no_agent_named", "{desk} has no agent {agent}")
+NO_TICKET = ReasonType("ticket.none", "This alert has no ticket in {desk}: creating it failed.")
+WRITTEN_WITH_TICKET = ReasonType("ticket.written_when_created", "The update is sent once the ticket is created.")
+
+# What a ticket system that a file describes is asked to do. Each completes a sentence.
+OPERATIONS = {
+    "verify": Text("say who Tocsin signs in as"),
+    "create": Text("create a ticket"),
+    "note": Text("write a note"),
+    "status": Text("change the status"),
+    "close": Text("change the status"),
+    "assign": Text("assign the ticket"),
+    "unassign": Text("unassign the ticket"),
+    "update": Text("update the ticket"),
+    "look_up_user": Text("find an agent"),
+    "look_up_ticket": Text("find a ticket"),
+    "look_up_note": Text("read the notes of the ticket"),
+    "webhook": Text("create a webhook"),
+    "lists": Text("read its lists"),
+}
+
+# Its answers, each with what to do about it.
+DESK_REJECTED_CREDENTIALS = ReasonType(
+    "desk.credentials_rejected", "{desk} rejected the credentials when asked to {operation} ({status})."
+)
+DESK_FORBIDS = ReasonType("desk.forbidden", "{desk} does not permit Tocsin to {operation} ({status}).")
+DESK_CHECK_ROLE = ReasonType("desk.check_role", "Check the role of Tocsin's account there.")
+DESK_HAS_NO_TICKET = ReasonType(
+    "desk.no_such_ticket",
+    "{desk} has no ticket {ticket} ({status}): it was deleted or merged, or Tocsin's account may not see it.",
+)
+DESK_NOT_FOUND = ReasonType("desk.not_found", "{desk} found nothing when asked to {operation} ({status}).")
+DESK_REFUSED = ReasonType("desk.refused", "{desk} rejected the request to {operation} ({status}).")
+DESK_UNAVAILABLE = ReasonType("desk.unavailable", "{desk} is temporarily unable to {operation} ({status}).")
+DESK_RATE_LIMITED = ReasonType(
+    "desk.rate_limited", "{desk} is rate-limiting Tocsin: too many requests when asked to {operation} ({status})."
+)
+DESK_WEB_PAGE = ReasonType("desk.web_page", "{desk} answered with a web page when asked to {operation} ({status}).")
+DESK_REDIRECTED = ReasonType("desk.redirected", "{desk} redirects to {address} when asked to {operation} ({status}).")
+DESK_CHECK_ADDRESS = ReasonType("desk.check_address", "A sign-in page or a proxy may be in between; check the address.")
+DESK_NOT_JSON = ReasonType("desk.not_json", "{desk} did not answer with JSON when asked to {operation} ({status}).")
+DESK_OFFERS = ReasonType("desk.offers", "{desk} does not offer {wanted} for ticket {ticket} now. It offers: {offered}.")
+DESK_OFFERS_NOTHING = ReasonType("desk.offers_nothing", "{desk} does not offer {wanted} for ticket {ticket} now.")
+DESK_CHOOSE_OTHER = ReasonType("desk.choose_other", "Choose another for this event, or change the workflow there.")
+DESK_NO_ID = ReasonType("desk.no_id", "{desk} did not return the number of the ticket that it created.")
+DESK_VERIFIED = ReasonType("desk.verified", "Signed in to {address} as {agent}.")
+DESK_VERIFIED_LISTS = ReasonType("desk.lists", "Read: {entries}.")
+DESK_LIST = ReasonType("desk.list", "{list}: {count}")
+DESK_CANNOT_CREATE = ReasonType("desk.cannot_create", "Tocsin cannot create tickets in {desk}.")
+DESK_ALREADY = ReasonType("desk.already", "The ticket has this status already")
+DESK_UNASSIGNS_NOT = ReasonType("desk.unassigns_not", "{desk} cannot unassign a ticket by its API")
 
 
 # ---------- health

@@ -32,19 +32,22 @@ from tocsin.alerts.models import Alert
 from tocsin.alerts.service import VisibleAlert
 from tocsin.alerts.states import ActorKind, CommandChannel, EventKind
 from tocsin.alerts.store import WITH_INTEGRATION
-from tocsin.catalogue.kinds import family
+from tocsin.catalogue.desks import ticket_kinds
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import Term, as_reason, sentence
+from tocsin.core.validation import inputs
 from tocsin.inbound.deciding.state import RecentWrites
-from tocsin.outbound import reasons
-from tocsin.outbound.connectors.haloitsm import connector
-from tocsin.outbound.connectors.haloitsm.connector import KIND
+from tocsin.outbound import commands, reasons
+from tocsin.outbound.connectors import tickets
+from tocsin.outbound.connectors.interfaces import CallJob, RecordedClient
 from tocsin.outbound.delivery import queue
+from tocsin.outbound.delivery.dispatcher import prepare_writes
 from tocsin.outbound.delivery.queue import NewCall
 from tocsin.outbound.delivery.queue import queue as queue_queue
-from tocsin.outbound.halo_sync import halo_commands
+from tocsin.outbound.delivery.results import KINDS, ActiveIntegration
 from tocsin.outbound.models import Call, OutboundIntegration, TicketLink
 from tocsin.outbound.states import ENDED, CallStatus, OutboundEvent
 
@@ -75,6 +78,7 @@ ORDER BY c.id
 class _WriteCollector:
     own_agent_id: str = ""
     agents: dict[str, int] = field(default_factory=dict)
+    agents_before: set[str] = field(default_factory=set)
     statuses: dict[str, int] = field(default_factory=dict)
     priorities: dict[str, int] = field(default_factory=dict)
     teams: dict[str, int] = field(default_factory=dict)
@@ -111,6 +115,7 @@ def load_recent_writes(
             frozenset(collector.pending_ids),
             frozenset(collector.recent_statuses),
             collector.own_agent_id,
+            frozenset(collector.agents_before),
         )
         for key, collector in collectors.items()
     }
@@ -140,6 +145,7 @@ def _collect(collector: _WriteCollector, row: Mapping[str, Any]) -> None:
     # If the same value was written twice, the later write is matched.
     if "agent" in written:
         collector.agents[written["agent"]] = row["id"]
+        collector.agents_before.add(written.get("agent_before", written["agent"]))
     if "status" in written:
         collector.statuses[written["status"].casefold()] = row["id"]
     if row["status"] == "queued" and not row["has_fields"] and not row["is_uncertain"]:
@@ -289,12 +295,12 @@ def _undo_update(change: AlertChange, make_update: Callable[..., AlertUpdate]) -
 
 
 # ---------- alert ticket
-# The Halo ticket of an alert from another source: its status, and its creation on request.
+# The ticket of an alert from another source: its status, and its creation on request.
 
 
 @dataclass(frozen=True, slots=True)
 class AlertTicket:
-    """The Halo to which the alert's integration writes back, and the ticket there."""
+    """The ticket system to which the alert's integration writes back, and the ticket there."""
 
     integration: OutboundIntegration
     #: The ticket number, or "".
@@ -311,26 +317,27 @@ class AlertTicket:
 
 def ticket_of_alert(alert: Alert) -> AlertTicket | None:
     """The alert's ticket; None if the alert itself is a ticket, is a test or dry run, or has no write-back to an
-    enabled Halo."""
+    enabled ticket system."""
     inbound_integration = alert.integration
-    if (
-        inbound_integration is None
-        or inbound_integration.outbound is None
-        or inbound_integration.kind in family(KIND)
-        or alert.is_test
-        or alert.dry_run
-    ):
+    if inbound_integration is None or inbound_integration.outbound is None or alert.is_test or alert.dry_run:
         return None
-    halo = inbound_integration.outbound
-    if halo.kind != "haloitsm" or not halo.is_enabled:
+    system = inbound_integration.outbound
+    kinds = ticket_kinds(system.kind)
+    if not kinds or inbound_integration.kind in kinds or not system.is_enabled:
         return None
-    link = TicketLink.objects.filter(integration=halo, alert=alert).first()
+    link = TicketLink.objects.filter(integration=system, alert=alert).first()
     if link is None:
-        return AlertTicket(halo, "", "")
+        return AlertTicket(system, "", "")
     if link.ticket:
-        return AlertTicket(halo, link.ticket, f"{halo.settings.get('base_url', '')}/ticket?id={link.ticket}")
-    last_call = Call.objects.filter(integration=halo, alert=alert, action="create").order_by("-pk").first()
-    return AlertTicket(halo, "", "", is_pending=last_call is not None and last_call.status not in ENDED)
+        return AlertTicket(system, link.ticket, ticket_url(system, link.ticket))
+    last_call = Call.objects.filter(integration=system, alert=alert, action="create").order_by("-pk").first()
+    return AlertTicket(system, "", "", is_pending=last_call is not None and last_call.status not in ENDED)
+
+
+def ticket_url(integration: OutboundIntegration, ticket: str) -> str:
+    """The address of a ticket."""
+    values = {"address": integration.settings.get("base_url", ""), "ticket": ticket}
+    return inputs.render(KINDS[integration.kind].ticket_url, values)
 
 
 def create_ticket(alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
@@ -338,10 +345,10 @@ def create_ticket(alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
     ticket = ticket_of_alert(alert.row)
     if ticket is None:
         not_connected = sentence(
-            "The alert's inbound integration is not connected to HaloITSM, or the alert came from one of its tickets."
+            "The alert's inbound integration is not connected to a ticket system, or the alert came from its tickets."
         )
         raise Rejected("not_possible", not_connected, "alert")
-    return halo_commands.make_ticket(ticket.integration, alert, actor, now)
+    return commands.make_ticket(ticket.integration, alert, actor, now)
 
 
 # ---------- listener
@@ -351,11 +358,12 @@ def create_ticket(alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
 
 
 _ALERTS = f"""
-SELECT a.id, a.source_id, a.subject, i.kind AS inbound_kind, o.id AS outbound_id, o.settings, l.ticket AS linked,
+SELECT a.id, a.source_id, a.subject, i.kind AS inbound_kind, o.id AS outbound_id, o.kind AS outbound_kind, o.settings,
+       l.ticket AS linked,
        c.status AS making,
        (SELECT value #>> '{{}}' FROM core_setting WHERE name = 'time_zone') AS time_zone
 FROM {WITH_INTEGRATION}
-JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
+JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled
 LEFT JOIN outbound_ticketlink l ON l.integration_id = o.id AND l.alert_id = a.id
 LEFT JOIN LATERAL (
   SELECT e.status FROM outbound_call e
@@ -365,9 +373,9 @@ WHERE a.id = ANY(%s) AND NOT a.dry_run AND NOT a.is_test ORDER BY a.id
 """
 
 _MAKES_TICKETS = """
-SELECT i.id FROM inbound_integration i
-JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
-WHERE i.kind <> ALL(%s) AND o.settings -> 'create_ticket' -> 'on' ? 'opened'
+SELECT i.id, i.kind, o.kind FROM inbound_integration i
+JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled
+WHERE o.settings -> 'create_ticket' -> 'on' ? 'opened'
 """
 
 _PAGES = """
@@ -383,7 +391,8 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
     if not updates and not opened_ids:
         return
     ids = sorted({update.alert_id for update in updates} | opened_ids)
-    alerts = {row["id"]: row for row in database.rows(connection, _ALERTS, (ids,))}
+    rows = database.rows(connection, _ALERTS, (ids,))
+    alerts = {row["id"]: row for row in rows if ticket_kinds(row["outbound_kind"])}
     if not alerts:
         return
     creations = _ticket_creations(connection, alerts, updates, opened_ids)
@@ -392,8 +401,61 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
     queue_queue(connection, calls, now)
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """A request that an event of an alert would send."""
+
+    method: str
+    url: str
+    body: str
+
+
+def preview(
+    integration: OutboundIntegration,
+    alert: VisibleAlert,
+    event: OutboundEvent,
+    actor: AuditActor,
+    now: datetime,
+    *,
+    client: HttpClient | None = None,
+) -> list[PlannedRequest]:
+    """What would be written to the alert's ticket if the actor caused the event now. Signs in and reads, but writes
+    nothing. Raises Rejected, or the error that a write would meet."""
+    is_assigning = event in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN)
+    update = AlertUpdate(
+        alert.id, event, actor.name, now, actor.user_id, sets_agent=is_assigning, agent_id=actor.user_id,
+        agent_name=actor.name, values=_PREVIEW_VALUES | {"owner": actor.name},
+    )  # fmt: skip
+    with database.transaction() as connection:
+        row = next((row for row in database.rows(connection, _ALERTS, ([alert.id],))), None)
+        if row is None or row["outbound_id"] != integration.pk:
+            not_connected = sentence(
+                "The alert's inbound integration is not connected to {integration}.", integration=integration.name
+            )
+            raise Rejected("not_possible", not_connected, "alert")
+        call = _write(row, update, {})
+        if call is None:
+            return []
+        ticket = call.ticket or "0"
+        job = CallJob(
+            0, integration.pk, alert.id, call.order_key, call.action, ticket, call.content, 0, False, now
+        )  # fmt: skip
+
+    def work(active: ActiveIntegration, http_client: RecordedClient) -> None:
+        with database.transaction() as connection:
+            (prepared,) = prepare_writes(connection, active, [job])
+        active.sender.send(prepared, http_client, now)
+
+    _nothing, http_client = commands.with_recorded_client(integration, work, now, client, is_dry_run=True)
+    return [PlannedRequest(*planned) for planned in http_client.planned]
+
+
+#: What an event's own text stands for in a preview.
+_PREVIEW_VALUES = {"what": "…", "note": "", "said": "…", "until": "…"}
+
+
 def _newly_opened(connection: Connection, changes: Sequence[AlertChange]) -> set[int]:
-    """The newly opened alerts that need a ticket in Halo."""
+    """The newly opened alerts that need a ticket."""
     new_alerts = [change for change in changes if change.before is None and change.integration_id is not None]
     paging_ids = {change.alert_id for change in changes if change.before is not None and change.is_opening}
     if not new_alerts:
@@ -417,8 +479,9 @@ class _TicketCreators:
         """The ids of these integrations."""
         at, url = time.monotonic(), database.url()
         if url != self.url or at - self.read_at >= 1.0:
-            rows = connection.execute(_MAKES_TICKETS, ([*family(KIND)],)).fetchall()
-            self.url, self.read_at, self.ids = url, at, frozenset(row[0] for row in rows)
+            rows = connection.execute(_MAKES_TICKETS).fetchall()
+            ids = frozenset(number for number, inbound, outbound in rows if inbound not in ticket_kinds(outbound))
+            self.url, self.read_at, self.ids = url, at, ids
         return self.ids
 
 
@@ -437,7 +500,7 @@ def _ticket_creations(
     rows = [
         row
         for row in alerts.values()
-        if row["inbound_kind"] not in family(KIND)
+        if not _is_ticket(row)
         and row["linked"] is None
         and any((row["id"], event) in occurred for event in row["settings"].get("create_ticket", {}).get("on", ()))
     ]
@@ -480,8 +543,13 @@ def _writes(
     return [call for call in calls if call is not None]
 
 
+def _is_ticket(row: Mapping[str, Any]) -> bool:
+    """Whether the alert is itself a ticket of the system."""
+    return row["inbound_kind"] in ticket_kinds(row["outbound_kind"])
+
+
 def _has_ticket(row: Mapping[str, Any], created_ids: frozenset[int]) -> bool:
-    if row["inbound_kind"] in family(KIND):
+    if _is_ticket(row):
         return bool(row["source_id"])
     # An alert whose ticket a person dropped gets no notes either.
     return row["id"] in created_ids or (row["linked"] is not None and row["making"] != CallStatus.DROPPED)
@@ -490,24 +558,24 @@ def _has_ticket(row: Mapping[str, Any], created_ids: frozenset[int]) -> bool:
 def _write(row: Mapping[str, Any], update: AlertUpdate, pages: Mapping[str, int]) -> NewCall | None:
     """The call that writes the update, or None if the integration writes nothing for it."""
     settings = row["settings"]
-    writeback = connector.get_writeback(settings, update.event)
+    writeback = tickets.get_writeback(settings, update.event)
     if not writeback.has_changes:
         return None
     zone = settings.get("time_zone") or row["time_zone"] or "UTC"
     is_answer = update.event in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN, OutboundEvent.CLOSE)
     values = {
         "who": update.actor_name,
-        "time": connector.clock_text(update.at, zone),
-        "after": connector.after_text(pages) if is_answer else "",
+        "time": tickets.clock_text(update.at, zone),
+        "after": tickets.after_text(pages) if is_answer else "",
         "alert": row["id"],
         "subject": row["subject"],
         **update.values,
     }
     if isinstance(until := values.get("until"), datetime):
-        values["until"] = connector.clock_text(until, zone)
+        values["until"] = tickets.clock_text(until, zone)
     content: dict[str, object] = {"event": update.event.value, "who_user": update.user_id}
     if writeback.note:
-        note = connector.note_text(update.text or writeback.note, values)
+        note = tickets.note_text(update.text or writeback.note, values)
         content |= {"note": note, "public": writeback.is_public}
     if writeback.should_assign and update.sets_agent:
         content["agent"] = {"user": update.agent_id, "name": update.agent_name}
@@ -516,14 +584,14 @@ def _write(row: Mapping[str, Any], update: AlertUpdate, pages: Mapping[str, int]
         content |= {key: text for key, text in parts if text}
     if content.keys() <= {"event", "who_user"}:
         return None
-    is_halo_alert = row["inbound_kind"] in family(KIND)
-    ticket = row["source_id"] if is_halo_alert else row["linked"] or ""
+    is_ticket = _is_ticket(row)
+    ticket = row["source_id"] if is_ticket else row["linked"] or ""
     description = as_reason(str(content.get("note") or "")) or reasons.UPDATE_TICKET(
         event=Term(update.event.value), user=update.actor_name
     )
     return NewCall(
         row["outbound_id"],
-        f"ticket:{ticket}" if is_halo_alert else f"alert:{row['id']}",
+        f"ticket:{ticket}" if is_ticket else f"alert:{row['id']}",
         "write",
         description,
         alert_id=row["id"],

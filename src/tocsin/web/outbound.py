@@ -16,15 +16,17 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Permission
-from tocsin.catalogue.kinds import family
+from tocsin.catalogue.desks import ticket_kinds
 from tocsin.core.config import settings_store
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.core.reasons import local_term
+from tocsin.core.reasons import local_term, sentence
 from tocsin.inbound.admin import commands as inbound
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
 from tocsin.outbound import commands, writeback
-from tocsin.outbound.connectors.haloitsm.connector import TEXTS
+from tocsin.outbound.connectors.haloitsm.connector import KIND as HALO
+from tocsin.outbound.connectors.interfaces import ConnectorKind
+from tocsin.outbound.connectors.tickets import TEXTS
 from tocsin.outbound.delivery.results import KINDS
 from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, Exchange, LookUp, OutboundIntegration, Webhook
@@ -45,6 +47,7 @@ from tocsin.web.http.request import (
     require_response,
     requires,
 )
+from tocsin.web.ui import formatting
 from tocsin.web.ui.confirm_delete import FormSnapshot, ObjectPage
 from tocsin.web.ui.forms import SpecForm, set_choices, show_rejection
 from tocsin.web.ui.object_list import ObjectList, paginate_by_number
@@ -60,7 +63,7 @@ _LIST = ObjectList(
     OUTBOUND_INTEGRATIONS,
     rows_template="outbound/rows.html",
     empty_title=gettext_lazy("No outbound integrations yet"),
-    empty_text=gettext_lazy("Connect HaloITSM to keep alerts and tickets in sync."),
+    empty_text=gettext_lazy("Connect your ticket system to keep alerts and tickets in sync."),
     icon="arrows-exchange",
     template="outbound/list.html",
 )
@@ -124,13 +127,15 @@ class OutboundPage(ObjectPage[OutboundIntegration]):
         return {key: value for key, value in commands.outbound_state(row).items() if key not in (SYNC, AGENTS, TICKETS)}
 
     def title(self, named: Mapping[str, str]) -> str:
-        if named["kind_name"] == "haloitsm":
-            return _("Connect HaloITSM")
-        return _("Add %(kind)s") % {"kind": local_term(KINDS[named["kind_name"]].title)}
+        kind = KINDS[named["kind_name"]]
+        text = _("Connect %(kind)s") if kind.has_tickets else _("Add %(kind)s")
+        return text % {"kind": local_term(kind.title)}
 
     def context(self, request: SignedInRequest, row: OutboundIntegration | None, form: SpecForm) -> dict[str, Any]:
         back = {"back": reverse("outbound", args=[row.pk]), "back_label": row.name} if row else {}
-        return {"kind": KINDS[form.current["kind"]], **back}
+        kind = KINDS[form.current["kind"]]
+        steps = formatting.render_html(kind.desk.guide) if kind.desk is not None and not row else ""
+        return {"kind": kind, "steps": steps, **back}
 
 
 edit = OutboundPage(_LIST)
@@ -149,9 +154,9 @@ def outbound(request: SignedInRequest, number: int) -> HttpResponse:
     waiting = Call.objects.filter(integration=row, status__in=WAITING).count()
     dead = list(Call.objects.filter(integration=row, status=CallStatus.DEAD).order_by("-pk")[:10])
     inbound_rows = []
-    if row.kind == "haloitsm":
+    if kinds := ticket_kinds(row.kind):
         webhooks = dict(Webhook.objects.filter(integration=row).values_list("inbound_integration", "set_up_at"))
-        inbound_integrations = Integration.objects.filter(kind__in=family(row.kind)).select_related("outbound")
+        inbound_integrations = Integration.objects.filter(kind__in=kinds).select_related("outbound")
         inbound_rows = [(integration, webhooks.get(integration.pk)) for integration in inbound_integrations]
     context = {
         **frame(request, row, "overview"),
@@ -171,7 +176,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     with reporting(request, row.name):
         report = commands.verify_outbound(row, request.now)
-        rights = halo_commands.check_permissions(row, request.now) if row.kind == "haloitsm" else ()
+        rights = halo_commands.check_permissions(row, request.now) if row.kind == HALO else ()
         messages.success(request, f"{row.name}: {report.localized()}")
         for right in rights:
             if right.problem:
@@ -184,7 +189,7 @@ def test(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @requires(Permission.MANAGE_ROUTING)
 def refresh(request: SignedInRequest, number: int) -> HttpResponse:
-    """Reload the reference lists from Halo."""
+    """Reload the lists of the ticket system."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     with reporting(request, row.name):
         problems = halo_commands.refresh(row, actor(request), request.now)
@@ -216,7 +221,7 @@ def connect(request: SignedInRequest, number: int) -> HttpResponse:
 @require_POST
 @requires(Permission.MANAGE_ROUTING)
 def set_up_webhook(request: SignedInRequest, number: int) -> HttpResponse:
-    """Create the webhook in Halo. A failure is rolled back and reported."""
+    """Create the webhook in the ticket system. A failure is reported."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     integration = _inbound_integration(request)
     try:
@@ -262,7 +267,12 @@ class EventForm(forms.Form):
     priority = forms.ChoiceField(label=gettext_lazy("Priority"), required=False)
 
     def __init__(
-        self, data: Any, event: OutboundEvent, lists: Mapping[str, list[str]], settings: Mapping[str, Any]
+        self,
+        data: Any,
+        event: OutboundEvent,
+        kind: ConnectorKind,
+        lists: Mapping[str, list[str]],
+        settings: Mapping[str, Any],
     ) -> None:
         entry = settings[SYNC].get(event.value, {}) if SYNC in settings else {"note": True}
         note = entry.get("note", False)
@@ -273,11 +283,14 @@ class EventForm(forms.Form):
         self.fields["text"].widget.attrs["placeholder"] = TEXTS[event]
         if event not in (OutboundEvent.ACKNOWLEDGE, OutboundEvent.ASSIGN):
             del self.fields["agent"]
+        for name in ("public", "agent", "status", "team", "priority"):
+            if not kind.can_write(name):
+                self.fields.pop(name, None)
 
     @property
     def changes_ticket(self) -> bool:
         """Whether the event changes fields of the ticket, beyond adding a note."""
-        return any(self[name].value() for name in ("status", "team", "priority"))
+        return any(self[name].value() for name in ("status", "team", "priority") if name in self.fields)
 
     def entry(self) -> dict[str, Any]:
         """Return the event's part of the spec."""
@@ -288,16 +301,18 @@ class EventForm(forms.Form):
 
 
 def _offer(form: forms.Form, names: Iterable[str], lists: Mapping[str, list[str]], unset: str) -> None:
-    """Offer the entries of Halo's lists. A stored value that Halo no longer has stays visible, so that it can be
+    """Offer the entries of the lists. A stored value that is no longer there stays visible, so that it can be
     changed."""
     for name in names:
+        if name not in form.fields:
+            continue
         choices = dict.fromkeys([*lists.get(name, ()), *filter(None, [form.initial.get(name)])])
         set_choices(form, name, [("", unset), *((choice, choice) for choice in choices)])
 
 
 def _lists(row: OutboundIntegration) -> dict[str, list[str]]:
-    """Return the names in each of Halo's lists. Raises Http404 if the integration is not with Halo."""
-    if row.kind != "haloitsm":
+    """Return the names in each list. Raises Http404 if the integration is not with a ticket system."""
+    if not ticket_kinds(row.kind):
         raise Http404
     lists: dict[str, list[str]] = {}
     for noun, name in LookUp.objects.filter(integration=row).order_by("pk").values_list("list_name", "name"):
@@ -320,7 +335,7 @@ def sync(request: SignedInRequest, number: int) -> HttpResponse:
     """Edit what each event writes to the ticket."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     lists = _lists(row)
-    events = [EventForm(request.POST or None, event, lists, row.settings) for event in OutboundEvent]
+    events = [EventForm(request.POST or None, event, KINDS[row.kind], lists, row.settings) for event in OutboundEvent]
     snapshot, problem = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(SYNC,)), ""
     if request.method == "POST" and not [form for form in events if not form.is_valid()]:
         try:
@@ -333,15 +348,38 @@ def sync(request: SignedInRequest, number: int) -> HttpResponse:
     failed = bool(problem) or any(form.errors for form in events)
     context = {
         **frame(request, row, "sync"), "forms": events, "has_lists": bool(lists), "snapshot": snapshot,
-        "problem": problem,
+        "problem": problem, "event_labels": EVENT_LABELS,
     }  # fmt: skip
     return render_view(request, "outbound/sync.html", context, status=422 if failed else 200)
+
+
+@require_POST
+@requires(Permission.MANAGE_ROUTING)
+def preview(request: SignedInRequest, number: int) -> HttpResponse:
+    """Render what an event of an alert would write to its ticket. Nothing is written."""
+    row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
+    _lists(row)
+    text, event = request.POST.get("alert", "").strip().lstrip("#"), request.POST.get("event", "")
+    planned: list[writeback.PlannedRequest] = []
+    problem = ""
+    try:
+        if event not in set(OutboundEvent) or not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise Rejected("invalid", sentence("Enter the number of an alert, such as 42."))
+        alert = find_visible_alert(int(text))
+        planned = writeback.preview(row, alert, OutboundEvent(event), actor(request), request.now)
+    except (Temporary, Permanent, Rejected) as error:
+        problem = error.full_reason.localized()
+    context = {
+        **frame(request, row, "sync"), "planned": planned, "problem": problem, "alert_number": text, "event": event,
+        "event_labels": EVENT_LABELS,
+    }  # fmt: skip
+    return render_view(request, "outbound/preview.html", context, status=422 if problem else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Permission.MANAGE_ROUTING)
 def people(request: SignedInRequest, number: int) -> HttpResponse:
-    """Map users to Halo agents: by e-mail address or explicitly; or import agents as users."""
+    """Map users to agents: by e-mail address or explicitly; or import agents as users."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
     agents = list(LookUp.objects.filter(integration=row, list_name="agent").order_by("name"))
     if request.method == "POST" and request.POST.get("do") == "import":
@@ -516,7 +554,7 @@ def unsent(alert_id: int) -> list[Call]:
 
 
 # ---------- tickets
-# Creating Halo tickets for alerts from other sources: when, with which fields, and for which inbound integrations.
+# Creating tickets for alerts from other sources: when, with which fields, and for which inbound integrations.
 
 
 #: When a ticket is created: values of `create_ticket.on`.
@@ -546,7 +584,7 @@ class OutboundTicketForm(forms.Form):
     site = forms.CharField(label=gettext_lazy("Site"), required=False, max_length=20)
     user = forms.CharField(
         label=gettext_lazy("User"), required=False, max_length=20,
-        help_text=gettext_lazy("Use the number in Halo, because names are not unique. A user requires a site."),
+        help_text=gettext_lazy("Use the number in the ticket system, because names are not unique."),
     )  # fmt: skip
     summary = forms.CharField(
         label=gettext_lazy("Summary"), required=False, max_length=500,
@@ -561,11 +599,22 @@ class OutboundTicketForm(forms.Form):
         help_text=gettext_lazy("Placeholders such as <subject>, <client>, <long_text> and <url> are allowed."),
     )  # fmt: skip
 
-    def __init__(self, data: Any, *, lists: Mapping[str, list[str]], initial: Mapping[str, Any]) -> None:
+    def __init__(
+        self, data: Any, *, kind: ConnectorKind, lists: Mapping[str, list[str]], initial: Mapping[str, Any]
+    ) -> None:
         super().__init__(data, initial=dict(initial))
-        _offer(self, _LOOKUP_FIELDS, lists, _("Default (HaloITSM)"))
+        if kind.desk is not None:
+            for name in {*_LOOKUP_FIELDS, *_NUMBERS} - kind.desk.creates_with:
+                del self.fields[name]
+        _offer(self, _LOOKUP_FIELDS, lists, _("Default (%(kind)s)") % {"kind": local_term(kind.title)})
         for name in _NUMBERS:
+            if name not in self.fields:
+                continue
             self.fields[name].widget.attrs["inputmode"] = "numeric"
+
+    def choices_of_ticket(self) -> list[forms.BoundField]:
+        """Return the fields that the ticket system has."""
+        return [self[name] for name in (*_LOOKUP_FIELDS, *_NUMBERS) if name in self.fields]
 
     def entry(self) -> dict[str, Any]:
         """Return `create_ticket` of the spec."""
@@ -577,7 +626,9 @@ class OutboundTicketForm(forms.Form):
 def tickets(request: SignedInRequest, number: int) -> HttpResponse:
     """Render the form and the inbound integrations whose alerts get tickets; or save it."""
     row = find_editable(request, OUTBOUND_INTEGRATIONS, number)
-    form = OutboundTicketForm(request.POST or None, lists=_lists(row), initial=row.settings.get(TICKETS, {}))
+    form = OutboundTicketForm(
+        request.POST or None, lists=_lists(row), kind=KINDS[row.kind], initial=row.settings.get(TICKETS, {})
+    )
     snapshot = FormSnapshot.of(request, OUTBOUND_INTEGRATIONS, row, keys=(TICKETS,))
     if request.method == "POST" and form.is_valid():
         try:
@@ -587,7 +638,9 @@ def tickets(request: SignedInRequest, number: int) -> HttpResponse:
         else:
             messages.success(request, _("Saved. Applies to new tickets."))
             return redirect("outbound_tickets", number)
-    candidates = Integration.objects.exclude(kind__in=family(row.kind)).select_related("outbound").order_by("name")
+    candidates = (
+        Integration.objects.exclude(kind__in=ticket_kinds(row.kind)).select_related("outbound").order_by("name")
+    )
     connected = [integration for integration in candidates if integration.outbound_id == row.pk]
     connectable = [
         integration

@@ -215,6 +215,7 @@ _outbound = [
     path("<int:number>/connect", outbound_calls.connect, name="connect_outbound"),
     path("<int:number>/webhook", outbound_calls.set_up_webhook, name="outbound_webhook"),
     path("<int:number>/sync/", outbound_calls.sync, name="outbound_sync"),
+    path("<int:number>/preview", outbound_calls.preview, name="outbound_preview"),
     path("<int:number>/tickets/", outbound_calls.tickets, name="outbound_tickets"),
     path("<int:number>/people/", outbound_calls.people, name="outbound_people"),
     path("<int:number>/log/", outbound_calls.log, name="outbound_log"),

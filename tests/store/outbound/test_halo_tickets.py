@@ -17,7 +17,6 @@ from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.processing.drain import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
 from tocsin.outbound import commands, writeback
-from tocsin.outbound.halo_sync import halo_commands
 from tocsin.outbound.models import Call, TicketLink
 from tocsin.outbound.states import CallStatus
 
@@ -154,14 +153,14 @@ def test_dropped_ticket_is_created_only_on_request_and_once(both: HaloPair, monk
     commands.send_again(both.calls()[0], actor=ACTOR, now=both.now)
     both.go()
     assert len(both.halo.tickets) == 1
-    for make in (lambda: halo_commands.make_ticket(both.outbound, find_alert(alert), ACTOR, both.now),
+    for make in (lambda: commands.make_ticket(both.outbound, find_alert(alert), ACTOR, both.now),
                  lambda: commands.send_again(both.calls()[0], actor=ACTOR, now=both.now)):  # fmt: skip
         with pytest.raises(Rejected):
             make()
     # Its call was dropped, and its row pruned: asked for again, Tocsin looks first.
     TicketLink.objects.update(ticket="")
     Call.objects.all().delete()
-    halo_commands.make_ticket(both.outbound, find_alert(alert), ACTOR, both.now)
+    commands.make_ticket(both.outbound, find_alert(alert), ACTOR, both.now)
     both.go()
     assert len(both.halo.tickets) == 1
     assert TicketLink.objects.get().ticket == str(next(iter(both.halo.tickets)))

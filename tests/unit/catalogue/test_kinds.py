@@ -179,6 +179,7 @@ def test_kind_folder_contains_no_unused_files(kind: IntegrationKind) -> None:
         return
     known = {"integration.toml", "guide.md", "samples", "__init__.py", "__pycache__"}
     known |= {f"guide.{language}.md" for language, _name in settings.LANGUAGES if language != "en"}
+    known |= {path.name for path in folder.glob("outbound*")}
     assert {path.name for path in folder.iterdir()} <= known
     assert len(kind.samples) * 2 == len(list((folder / "samples").iterdir()))
 

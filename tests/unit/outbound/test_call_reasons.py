@@ -14,9 +14,9 @@ from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient
 from tocsin.outbound.connectors.haloitsm.client import HaloClient
 from tocsin.outbound.connectors.haloitsm.connector import HALOITSM
-from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceEntry, ReferenceLists
 from tocsin.outbound.connectors.http import HTTP
 from tocsin.outbound.connectors.interfaces import CallJob, IntegrationAccount, RecordedClient
+from tocsin.outbound.connectors.tickets import ReferenceEntry, ReferenceLists
 from tocsin.outbound.delivery import dispatcher
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -90,15 +90,15 @@ LISTS = ReferenceLists([ReferenceEntry("agent", "7", "Zoe Halo", {})])
 @pytest.mark.parametrize(
     ("content", "lists", "assignees", "key", "code"),
     [
-        ({"agent": {"user": 3}}, ReferenceLists([]), {}, "wait", "halo.lists_not_read"),
-        ({"agent": {"user": 3}}, LISTS, {7: (4, "Bob")}, "remark", "halo.assigned_meanwhile"),
-        ({"agent": {"name": "Nobody"}}, LISTS, {7: (None, "Nobody")}, "remark", "halo.no_agent_named"),
+        ({"agent": {"user": 3}}, ReferenceLists([]), {}, "wait", "ticket.lists_not_read"),
+        ({"agent": {"user": 3}}, LISTS, {7: (4, "Bob", "")}, "remark", "ticket.assigned_meanwhile"),
+        ({"agent": {"name": "Nobody"}}, LISTS, {7: (None, "Nobody", "")}, "remark", "ticket.no_agent_named"),
     ],
 )
 def test_agent_that_cannot_be_set_has_its_reason(
     content: dict[str, Any], lists: ReferenceLists, assignees: Any, key: str, code: str
 ) -> None:
-    context = dispatcher._load_context(job("write", content), {}, lists, {}, {}, {}, assignees)
+    context = dispatcher._load_context(job("write", content), HALOITSM, {}, lists, {}, {}, {}, assignees)
     assert context[key].code == code
 
 

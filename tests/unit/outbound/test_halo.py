@@ -13,13 +13,15 @@ from tocsin.core.delivery.circuit_breaker import NeedsAttention, Throttled
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
 from tocsin.core.reasons import Reason
-from tocsin.outbound.connectors.haloitsm import client, connector
+from tocsin.outbound.connectors import tickets
+from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.connectors.haloitsm import client as reasons
 from tocsin.outbound.connectors.haloitsm.client import HaloClient, HaloSession, clean_address, extract_rows, id_text
-from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceEntry, ReferenceLists
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
+from tocsin.outbound.connectors.tickets import ReferenceEntry, ReferenceLists
 from tocsin.outbound.delivery import dispatcher
 from tocsin.outbound.halo_sync import ticket_messages
+from tocsin.outbound.reasons import NO_AGENT_WITH_EMAIL, NO_EMAIL_OF_USER
 from tocsin.outbound.states import OutboundEvent
 
 
@@ -112,13 +114,13 @@ def test_active_agent_wins_among_equal_names_or_addresses() -> None:
 @pytest.mark.parametrize(
     ("email", "reason"),
     [
-        ("alice@example.org", reasons.NO_AGENT_WITH_EMAIL(email="alice@example.org", user="Alice")),
-        ("", reasons.NO_EMAIL_OF_USER(user="Alice")),
+        ("alice@example.org", NO_AGENT_WITH_EMAIL(email="alice@example.org", user="Alice", desk="Halo")),
+        ("", NO_EMAIL_OF_USER(user="Alice", desk="Halo")),
     ],
 )
 def test_unknown_halo_agent_is_reported_with_remedy(email: str, reason: Reason) -> None:
-    people = {1: dispatcher.HaloUser("Alice", email, "")}
-    assert dispatcher.agent_for({"user": 1}, ReferenceLists([]), people) == {"remark": reason}
+    people = {1: dispatcher.TicketUser("Alice", email, "")}
+    assert dispatcher.agent_for({"user": 1}, "Halo", ReferenceLists([]), people)["remark"] == reason
 
 
 def test_halo_dates_without_zone_are_compared_only_with_each_other() -> None:
@@ -156,7 +158,7 @@ def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:
 
 def test_default_writeback_is_a_private_note_for_every_event() -> None:
     for event in OutboundEvent:
-        write = connector.get_writeback({}, event)
+        write = tickets.get_writeback({}, event)
         assert write.note
         assert (write.is_public, write.status, write.should_assign, write.team, write.priority) == (
             False,
@@ -166,23 +168,23 @@ def test_default_writeback_is_a_private_note_for_every_event() -> None:
             "",
         )
     some = {"sync": {"close": {"note": "Bye <who>", "status": "Closed"}, "reply": {"note": False}}}
-    assert connector.get_writeback(some, OutboundEvent.CLOSE) == connector.EventWriteback("Bye <who>", status="Closed")
-    assert not connector.get_writeback(some, OutboundEvent.REPLY).has_changes
-    assert not connector.get_writeback(some, OutboundEvent.HOLD).has_changes
+    assert tickets.get_writeback(some, OutboundEvent.CLOSE) == tickets.EventWriteback("Bye <who>", status="Closed")
+    assert not tickets.get_writeback(some, OutboundEvent.REPLY).has_changes
+    assert not tickets.get_writeback(some, OutboundEvent.HOLD).has_changes
 
 
 def test_note_contains_time_and_page_count() -> None:
     at = datetime(2026, 11, 24, 2, 12, tzinfo=UTC)
-    assert (connector.clock_text(at, "Europe/Zurich"), connector.clock_text(at, "UTC")) == (
+    assert (tickets.clock_text(at, "Europe/Zurich"), tickets.clock_text(at, "UTC")) == (
         "03:12",
         "02:12 UTC",
     )
-    assert connector.after_text({}) == ""
-    assert connector.after_text({"voice": 1}) == " after 1 call"
-    assert connector.after_text({"email": 2, "voice": 2, "fax": 1}) == " after 2 calls, 2 emails and 1 page"
+    assert tickets.after_text({}) == ""
+    assert tickets.after_text({"voice": 1}) == " after 1 call"
+    assert tickets.after_text({"email": 2, "voice": 2, "fax": 1}) == " after 2 calls, 2 emails and 1 page"
     values = {"who": "Alice", "time": "03:12", "after": " after 1 call", "note": ""}
     assert (
-        connector.note_text(connector.TEXTS[OutboundEvent.ASSIGN], values)
+        tickets.note_text(tickets.TEXTS[OutboundEvent.ASSIGN], values)
         == "Alice assigned this to themselves at 03:12 after 1 call."
     )
 

@@ -144,6 +144,8 @@ class IntegrationKind:
     #: Of a ticket system whose messages have several forms: the one that its mapping reads, by `place`, `delivery` and
     #: `shared`; None: as they come.
     ticket_form: Mapping[str, Any] | None = None
+    #: The path of a note's text in a ticket's message; "": its messages have none.
+    own_note: str = ""
     kind_hooks: KindHooks = hooks.NO_HOOKS
     #: The kind that this one is an alias of; "": not an alias.
     same_as: str = ""
@@ -153,6 +155,11 @@ class IntegrationKind:
     @property
     def default_settings(self) -> dict[str, object]:
         return {setting.name: setting.default for setting in self.settings if setting.default is not None}
+
+    def is_own_note(self, payload: object) -> bool:
+        """Returns whether a message is about a note that Tocsin wrote."""
+        text = inputs.read_path(payload, self.own_note) if self.own_note else None
+        return isinstance(text, str) and re.search(_OWN_NOTE, text) is not None
 
     @property
     def initials(self) -> str:
@@ -231,7 +238,7 @@ def _clean(setting: IntegrationSetting, value: object) -> object:
                 raise rejected_at(key_path, SETTING_NOT_A_MAP(), "invalid_setting")
             return {str(key): _row(setting, to, f"{key_path}.{key}") for key, to in value.items()}
         case IntegrationSettingType.ADDRESS:
-            return _address(value, key_path)
+            return clean_address(value, key_path)
         case IntegrationSettingType.DURATION:
             return _duration(value, key_path)
         case IntegrationSettingType.CRON:
@@ -286,7 +293,7 @@ _ADDRESS: Final = re.compile(
 )
 
 
-def _address(value: object, key_path: str) -> str:
+def clean_address(value: object, key_path: str) -> str:
     """Normalises a web site's URL: adds a scheme and removes the trailing slash and the API's /api or /auth path."""
     text = value.strip() if isinstance(value, str) else ""
     match = _ADDRESS.fullmatch(text if "://" in text else f"https://{text}")
@@ -302,6 +309,7 @@ _KEYS: Final = {
     "title", "category", "description", "label", "source", "id_required", "id_name", "unreadable_status", "lenient",
      "follows_agent", "mapping", "rules", "filters", "routes", "settings", "first_sample", "logo", "takes_get",
      "opens_unknown", "unaliased", "ticket", "signature_header", "signature_timestamp_header",
+     "own_note",
 }  # fmt: skip
 #: The keys allowed in an alias's manifest: how it is found in the catalogue, and its Source.
 _ALIAS_KEYS: Final = {"same_as", "title", "description", "source"}
@@ -323,6 +331,8 @@ def _alias(name: str, data: Mapping[str, Any], kinds: Mapping[str, IntegrationKi
 
 
 def _kind(folder: Path, data: Mapping[str, Any]) -> IntegrationKind:
+    if path := data.get("own_note"):
+        data = _without_own_notes(data, path)
     return IntegrationKind(
         name=folder.name,
         title=data["title"],
@@ -357,8 +367,28 @@ def _kind(folder: Path, data: Mapping[str, Any]) -> IntegrationKind:
         opens_unknown=data.get("opens_unknown", False),
         unaliased=data.get("unaliased"),
         ticket_form=data.get("ticket"),
+        own_note=data.get("own_note", ""),
         kind_hooks=hooks.load(folder.name) if (folder / "__init__.py").is_file() else hooks.NO_HOOKS,
     )
+
+
+#: What ends a note that Tocsin writes to a ticket.
+_OWN_NOTE: Final = r"\(Tocsin #\d+\)(\s|<[^>]*>)*$"
+
+
+def _without_own_notes(data: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Returns a manifest by which a note of Tocsin's own, when the ticket system sends it back, does not become the
+    alert's text. The rest of that message counts as usual, but it opens nothing (`is_own_note`)."""
+    other = {"not": {"field": path, "operator": "matches", "value": _OWN_NOTE}}
+
+    def guard(entry: Any) -> Any:
+        if isinstance(entry, list):
+            return [guard(one) for one in entry]
+        fields = {"path": entry} if isinstance(entry, str) else dict(entry)
+        return {**fields, "when": {"all": [fields["when"], other]} if "when" in fields else other}
+
+    texts = {name: guard(entry) for name, entry in data["mapping"].items() if name in ("long_text", "details")}
+    return {**data, "mapping": {**data["mapping"], **texts}}
 
 
 def _setting(name: str, row: Mapping[str, object]) -> IntegrationSetting:

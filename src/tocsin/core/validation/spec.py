@@ -373,6 +373,8 @@ def _nested_specs(value: object) -> Iterator[tuple[str, Spec]]:
             yield "", value
         case tuple():
             yield from ((f"[{index}]", item) for index, item in enumerate(value) if isinstance(item, Spec))
+        case Mapping():
+            yield from ((f".{key}", item) for key, item in value.items() if isinstance(item, Spec))
 
 
 def _spec_errors(details: Any, field: FieldInfo) -> Iterable[SpecError]:

@@ -208,6 +208,8 @@ class Normalizer:
             source_id, is_understood = mapped.values.get("source_id"), False
         if self._takes_aliases(payload):
             mapped = self._describe(action, mapped, element.payload, objects)
+        if action is EventAction.OPEN and self.kind.is_own_note(payload):
+            action = EventAction.UPDATE
         return NormalizedEvent(
             mapped,
             action,

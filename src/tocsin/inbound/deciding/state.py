@@ -229,12 +229,17 @@ class RecentWrites:
     recent_statuses: frozenset[str] = frozenset()
     #: The number of Tocsin's own agent in the ticket system; "" if unknown.
     own_agent_id: str = ""
+    #: The agents before the writes whose echo has not arrived: a message that still shows one was sent before, such as
+    #: one about the note that was written first.
+    agents_before: frozenset[str] = frozenset()
 
     def echo_of_agent(self, event: NormalizedEvent) -> int | None:
         """Returns the number of the write that the message's agent echoes; 0 if Tocsin wrote, or will write, later than
         the message; None if somebody else assigned the ticket."""
         agent_id = "" if event.mapped.is_nobody("agent") else event.mapped.text("agent_id") or ""
-        return self._echo(event, self.agents.get(agent_id), self.agent_written_at, self.is_agent_queued)
+        echo = self._echo(event, self.agents.get(agent_id), self.agent_written_at, self.is_agent_queued)
+        is_past = echo is None and agent_id in self.agents_before - self.agents.keys()
+        return 0 if is_past and self._find_author(event) is _Author.UNKNOWN else echo
 
     def match_written_fields(self, event: NormalizedEvent) -> dict[str, int]:
         """Returns the columns whose values equal what Tocsin wrote, with the number of each write.

@@ -286,12 +286,12 @@ class HttpCaller:
         headers.setdefault("Idempotency-Key", f"tocsin-call-{job.id}")
         headers.setdefault("User-Agent", "Tocsin")
         headers |= self._signature(body)
-        credentials = self._credentials(http_client, now)
+        credentials = self.credentials(http_client, now)
         response = http_client.request(method, url, headers=headers | credentials, content=body, logged_url=logged_url)
         if response.status == 401 and self._auth is HttpAuth.OAUTH2:
             # The token ended early: retry once with a fresh one.
-            self._forget_token(credentials)
-            credentials = self._credentials(http_client, now)
+            self.forget_token(credentials)
+            credentials = self.credentials(http_client, now)
             response = http_client.request(
                 method, url, headers=headers | credentials, content=body, logged_url=logged_url
             )
@@ -317,7 +317,7 @@ class HttpCaller:
         """Fetches an OAuth token if needed. The call itself is not made, because it may have side effects."""
         egress.check_url(inputs.render(self.account.settings["url"], {}))
         if self._auth is HttpAuth.OAUTH2:
-            self._credentials(http_client, now)
+            self.credentials(http_client, now)
             return reasons.TOKEN_ACCEPTED()
         return reasons.SETTINGS_COMPLETE()
 
@@ -341,7 +341,8 @@ class HttpCaller:
                 raise Permanent(reasons.INVALID_BODY(problem=str(error)), reasons.CORRECT_TEMPLATE()) from None
         return text.encode()
 
-    def _credentials(self, http_client: RecordedClient, now: datetime) -> dict[str, str]:
+    def credentials(self, http_client: RecordedClient, now: datetime) -> dict[str, str]:
+        """The headers that authenticate a request."""
         settings, secrets = self.account.settings, self.account.secrets
         match self._auth:
             case HttpAuth.NONE:
@@ -368,13 +369,14 @@ class HttpCaller:
     def _fetch_token(self, http_client: RecordedClient, now: datetime) -> _HttpToken:
         settings, secrets = self.account.settings, self.account.secrets
         fields = {
-            "grant_type": "client_credentials",
+            "grant_type": settings.get("grant", "client_credentials"),
             "client_id": settings.get("client_id", ""),
             "client_secret": secrets.get("client_secret", ""),
             **({"scope": settings["scope"]} if settings.get("scope") else {}),
+            **({"username": settings["username"], "password": secrets["password"]} if "grant" in settings else {}),
         }
         response = self._request_token(http_client, fields, {})
-        if response.status in (400, 401) and _error_text(response).startswith("invalid_client"):
+        if response.status in (400, 401) and error_text(response).startswith("invalid_client"):
             # Some servers accept client credentials only in the header (RFC 6749, section 2.3.1).
             pair = f"{quote_plus(str(fields.pop('client_id')))}:{quote_plus(str(fields.pop('client_secret')))}"
             encoded = base64.b64encode(pair.encode()).decode()
@@ -385,11 +387,11 @@ class HttpCaller:
             payload = json.loads(response.body)
             token, lifetime = str(payload["access_token"]), int(payload.get("expires_in") or 3600)
         except (ValueError, KeyError, TypeError, AttributeError):
-            error_text = _error_text(response)
-            if 200 <= response.status < 300 and not error_text:
+            said = error_text(response)
+            if 200 <= response.status < 300 and not said:
                 # Not a rejection: usually HTML of a proxy, with a sign-in form or a maintenance notice.
                 raise Temporary(reasons.NO_TOKEN(status=response.status)) from None
-            answer = f"{response.status}, {error_text}" if error_text else str(response.status)
+            answer = f"{response.status}, {said}" if said else str(response.status)
             raise NeedsAttention(reasons.TOKEN_REJECTED(answer=answer), reasons.ENTER_CLIENT_SECRET()) from None
         return _HttpToken(token, now + timedelta(seconds=max(30, lifetime - 60)))
 
@@ -403,10 +405,17 @@ class HttpCaller:
             "POST", url, headers={**form, **headers}, content=content, logged_body="(the credentials)"
         )
 
-    def _forget_token(self, credentials: Mapping[str, str]) -> None:
+    @property
+    def has_token(self) -> bool:
+        """Whether credentials are a token that may end early."""
+        return self._auth is HttpAuth.OAUTH2
+
+    def forget_token(self, credentials: Mapping[str, str] | None = None) -> None:
         """Drops the cached token, unless another thread has replaced the one in `credentials`."""
         with self._lock:
-            if self._token is not None and credentials.get("Authorization") == f"Bearer {self._token.text}":
+            if self._token is not None and (
+                credentials is None or credentials.get("Authorization") == f"Bearer {self._token.text}"
+            ):
                 self._token = None
 
     def _signature(self, body: bytes) -> dict[str, str]:
@@ -423,7 +432,7 @@ class HttpCaller:
             return
         _raise_transient(response)
         if response.status == 401 and self._auth is not HttpAuth.NONE:
-            self._forget_token(credentials)
+            self.forget_token(credentials)
             raise NeedsAttention(reasons.CREDENTIALS_REJECTED(integration=self.account.name), ENTER_CREDENTIALS())
         expected_text = ", ".join(map(str, expected)) or "200-299"
         text = " ".join(response.body.decode("utf-8", "replace").split())[:200]
@@ -446,7 +455,7 @@ class HttpCaller:
         }
 
 
-def _error_text(response: EgressResponse) -> str:
+def error_text(response: EgressResponse) -> str:
     """A token server's error and its description; "" without both."""
     try:
         payload = json.loads(response.body)

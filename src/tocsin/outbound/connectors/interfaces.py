@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
 
+from tocsin.catalogue.desks import Desk
 from tocsin.core.delivery.circuit_breaker import RateLimit
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import MAX_RESPONSE_BYTES, EgressResponse, HttpClient
@@ -44,7 +45,8 @@ class RecordedExchange:
 class RecordedClient:
     """Sends and records the requests of one call. Not thread-safe.
 
-    `before_request` is called before each request; an exception from it ends the call.
+    `before_request` is called before each request; an exception from it ends the call. A dry run reads and signs in
+    (whose body is never logged), and sends nothing else.
     """
 
     def __init__(
@@ -53,8 +55,13 @@ class RecordedClient:
         now: Callable[[], datetime],
         secrets: Sequence[str] = (),
         before_request: Callable[[], None] | None = None,
+        *,
+        is_dry_run: bool = False,
     ) -> None:
         self.exchanges: list[RecordedExchange] = []
+        #: In a dry run: the requests that would change something, as method, URL and body.
+        self.planned: list[tuple[str, str, str]] = []
+        self.is_dry_run = is_dry_run
         self._before_request = before_request
         self._client = client
         self._now = now
@@ -80,6 +87,9 @@ class RecordedClient:
 
         Raises the errors of `HttpClient.request`.
         """
+        if self.is_dry_run and method != "GET" and logged_body is None:
+            self.planned.append((method, mask_url(self.mask(url)), self.mask(content.decode("utf-8", "replace"))))
+            return EgressResponse(200, {}, b"{}")
         if self._before_request is not None:
             self._before_request()
         at, started_at = self._now(), time.monotonic()
@@ -195,7 +205,7 @@ class OutboundSpec(OwnedSpec):
     kind: str = Field(
         min_length=1,
         max_length=200,
-        description="Kind of integration: `http` (see Http call) or `haloitsm` (see Halo). It cannot be changed.",
+        description="Kind of integration: `http`, or a ticket system such as `haloitsm`. It cannot be changed.",
     )
     is_enabled: Annotated[bool, InForm(_("Enabled"), is_last=True)] = Field(
         default=True, alias="enabled", description="Whether calls are sent."
@@ -228,3 +238,30 @@ class ConnectorKind:
     secret_names: tuple[str, ...]
     #: Settings that contain secrets, stored as in `hidden_settings`.
     secret_settings: tuple[str, ...] = ()
+    #: Of a ticket system: its name in sentences, the lists that can be read from it, and what its file says.
+    label: str = ""
+    #: A template of the address of `<ticket>`.
+    ticket_url: str = ""
+    list_names: tuple[str, ...] = ()
+    desk: Desk | None = None
+
+    @property
+    def has_tickets(self) -> bool:
+        return bool(self.label)
+
+    @property
+    def creates_tickets(self) -> bool:
+        return self.has_tickets and (self.desk is None or self.desk.spec.create is not None)
+
+    @property
+    def sets_up_webhooks(self) -> bool:
+        return self.has_tickets and (self.desk is None or bool(self.desk.spec.webhook))
+
+    @property
+    def inbound(self) -> str:
+        """The inbound kind of its tickets."""
+        return self.desk.inbound if self.desk is not None else self.name
+
+    def can_write(self, *names: str) -> bool:
+        """Whether an event can change these of a ticket: the code of a kind without a file can change all."""
+        return self.desk is None or any(name in self.desk.changes for name in names)

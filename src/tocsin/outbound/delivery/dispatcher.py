@@ -28,10 +28,8 @@ from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.core.validation.inputs import sanitize
 from tocsin.outbound import reasons, states
-from tocsin.outbound.connectors.haloitsm import client
-from tocsin.outbound.connectors.haloitsm.connector import KIND
-from tocsin.outbound.connectors.haloitsm.reference_data import ReferenceLists, load, numbered_priority
-from tocsin.outbound.connectors.interfaces import CallDone, CallJob, RecordedClient
+from tocsin.outbound.connectors.interfaces import CallDone, CallJob, ConnectorKind, RecordedClient
+from tocsin.outbound.connectors.tickets import ReferenceLists, load, missing_entry, numbered_priority
 from tocsin.outbound.delivery import queue
 from tocsin.outbound.delivery.queue import TOPIC
 from tocsin.outbound.delivery.results import ActiveIntegration, CallResult, IntegrationPool, mark_ended, record
@@ -112,14 +110,11 @@ def claim(
     return jobs
 
 
-# ---------- writes to Halo
-# The data of writes to Halo tickets: ids for status, agent and priority names, and the alert's ticket.
+# ---------- writes to tickets
+# The data of writes to tickets: ids for status, agent and priority names, and the alert's ticket.
 #
 # What is about to be written is recorded before it is sent, so that its echo is recognized.
 
-
-#: The agent id of Halo's "Unassigned".
-UNASSIGNED_AGENT = "1"
 
 _LATER_WRITES = """
 SELECT order_key, max(id) FILTER (WHERE content ? 'agent') AS agent, max(id) FILTER (WHERE content ? 'status') AS status
@@ -139,16 +134,16 @@ WHERE c.id = ANY(%s) AND c.action = 'write' AND e.ticket <> '' GROUP BY c.id
 
 
 def prepare(connection: Connection, pool: IntegrationPool, jobs: list[CallJob]) -> list[CallJob]:
-    """Returns the jobs, those for Halo with names resolved to ids."""
+    """Returns the jobs, those for tickets with names resolved to ids."""
     prepared = {job.id: job for job in jobs}
-    for integration, own_jobs in _of_halo(pool, jobs, lambda job: job.integration_id):
-        prepared |= {job.id: job for job in _prepare(connection, integration, own_jobs)}
+    for integration, own_jobs in _of_tickets(pool, jobs, lambda job: job.integration_id):
+        prepared |= {job.id: job for job in prepare_writes(connection, integration, own_jobs)}
     return [prepared[job.id] for job in jobs]
 
 
 def conclude(connection: Connection, pool: IntegrationPool, results: Sequence[CallResult]) -> None:
     """Stores the numbers of new tickets, and the agents that were written."""
-    for integration, own_results in _of_halo(pool, results, lambda result: result.job.integration_id):
+    for integration, own_results in _of_tickets(pool, results, lambda result: result.job.integration_id):
         _update_alert_agents(connection, own_results)
         created = [
             (result.outcome.ticket, result.at, integration.account.id, result.job.alert_id)
@@ -165,16 +160,17 @@ def conclude(connection: Connection, pool: IntegrationPool, results: Sequence[Ca
             )
 
 
-def _of_halo[T](
+def _of_tickets[T](
     pool: IntegrationPool, items: Sequence[T], integration_id: Callable[[T], int]
 ) -> Iterator[tuple[ActiveIntegration, list[T]]]:
     for number in sorted({integration_id(item) for item in items}):
         integration = pool.get(number)
-        if integration is not None and integration.kind.name == KIND:
+        if integration is not None and integration.kind.has_tickets:
             yield integration, [item for item in items if integration_id(item) == number]
 
 
-def _prepare(connection: Connection, integration: ActiveIntegration, jobs: Sequence[CallJob]) -> list[CallJob]:
+def prepare_writes(connection: Connection, integration: ActiveIntegration, jobs: Sequence[CallJob]) -> list[CallJob]:
+    """The jobs of one ticket system with names resolved to ids. Records what they are about to write."""
     integration_id, settings = integration.account.id, integration.account.settings
     jobs = _drop_superseded_fields(connection, jobs)
     lists = load(connection, integration_id)
@@ -187,7 +183,7 @@ def _prepare(connection: Connection, integration: ActiveIntegration, jobs: Seque
     prepared = []
     for job in jobs:
         later = later_writes.get(job.order_key, {})
-        context = _load_context(job, settings, lists, people, links, later, assignees)
+        context = _load_context(job, integration.kind, settings, lists, people, links, later, assignees)
         prepared.append(replace(job, prepared={**context, "same_notes": same_notes.get(job.id, 0)}))
     _record_written_values(connection, prepared)
     return prepared
@@ -231,15 +227,14 @@ def _update_alert_agents(connection: Connection, results: Sequence[CallResult]) 
     updates = []
     for row in lock_custom(connection, written_agents):
         agent = written_agents[row["id"]]
-        is_unassigned = agent["number"] == UNASSIGNED_AGENT
-        custom = {**row["custom"], "agent_id": "" if is_unassigned else agent["number"]}
-        changes = {"source_agent": "" if is_unassigned else agent["name"], "custom": custom}
+        custom = {**row["custom"], "agent_id": agent["number"]}
+        changes = {"source_agent": agent["name"], "custom": custom}
         updates.append(RepeatedMessages(row["id"], 0, row["last_message_at"], changes))
     store.count_messages(connection, updates)
 
 
 @dataclass(frozen=True, slots=True)
-class HaloUser:
+class TicketUser:
     """A user's data for a write."""
 
     name: str
@@ -248,7 +243,7 @@ class HaloUser:
     agent_number: str
 
 
-def _people(connection: Connection, integration_id: int, jobs: Sequence[CallJob]) -> dict[int, HaloUser]:
+def _people(connection: Connection, integration_id: int, jobs: Sequence[CallJob]) -> dict[int, TicketUser]:
     ids = {
         user_id
         for job in jobs
@@ -264,22 +259,25 @@ def _people(connection: Connection, integration_id: int, jobs: Sequence[CallJob]
         ).fetchall()
     )
     users = load_users(connection, ids, "display_name", "email")
-    return {key: HaloUser(row["display_name"], row["email"], chosen.get(key, "")) for key, row in users.items()}
+    return {key: TicketUser(row["display_name"], row["email"], chosen.get(key, "")) for key, row in users.items()}
 
 
-def _owners(connection: Connection, jobs: Sequence[CallJob]) -> dict[int, tuple[int | None, str]]:
-    """The current assignee of each alert."""
+def _owners(connection: Connection, jobs: Sequence[CallJob]) -> dict[int, tuple[int | None, str, str]]:
+    """The current assignee of each alert, and the number of its ticket's agent."""
     alert_ids = [job.alert_id for job in jobs if job.alert_id is not None and "agent" in job.content]
     if not alert_ids:
         return {}
-    alerts = load_alerts(connection, alert_ids, "owner_id", "owner_name")
-    return {key: (row["owner_id"], row["owner_name"]) for key, row in alerts.items()}
+    alerts = load_alerts(connection, alert_ids, "owner_id", "owner_name", "custom")
+    return {
+        key: (row["owner_id"], row["owner_name"], str(row["custom"].get("agent_id") or ""))
+        for key, row in alerts.items()
+    }
 
 
-def _is_reassigned(target: Mapping[str, Any], assignee: tuple[int | None, str] | None) -> bool:
+def _is_reassigned(target: Mapping[str, Any], assignee: tuple[int | None, str, str] | None) -> bool:
     """Whether the alert has been reassigned since the call was queued, such as in Halo; then that assignment
     prevails."""
-    if assignee is None or assignee == (None, ""):
+    if assignee is None or assignee[:2] == (None, ""):
         # Unassigned: an acknowledgement may still set an agent, and a write that unassigns is right.
         return False
     if target.get("user") is not None:
@@ -304,81 +302,93 @@ def _links(connection: Connection, integration_id: int, alert_ids: Sequence[int]
 
 def _load_context(
     job: CallJob,
+    kind: ConnectorKind,
     settings: Mapping[str, Any],
     lists: ReferenceLists,
-    people: Mapping[int, HaloUser],
+    people: Mapping[int, TicketUser],
     links: Mapping[int, str],
     later_writes: Mapping[str, Any],
-    assignees: Mapping[int, tuple[int | None, str]],
+    assignees: Mapping[int, tuple[int | None, str, str]],
 ) -> dict[str, Any]:
     context: dict[str, Any] = {"note_action": settings.get("note_action", "")}
     if not job.ticket and job.alert_id is not None:
         context["ticket"] = links.get(job.alert_id, "")
     names = [key for key in ("status", "priority", "ticket_type") if job.content.get(key)]
-    if (names or job.content.get("agent")) and not lists.entries:
-        return {**context, "wait": client.LISTS_NOT_READ()}
+    # A system without a list takes names, or is asked for the agent when it is written.
+    needed = {*names, *(["agent"] if job.content.get("agent") else [])} & {*kind.list_names}
+    if needed and not lists.entries:
+        return {**context, "wait": reasons.LISTS_NOT_READ(desk=kind.label)}
     if job.action == "create":
-        return context | _fields(job.content, lists)
+        return context | _fields(job.content, kind, lists)
     for list_name in ("status", "priority"):
         name = job.content.get(list_name)
         if not name or (list_name == "status" and (later_writes.get("status") or 0) > job.id):
             continue
-        entry = lists.find_by_name(list_name, str(name))
-        if entry is None:
-            return {**context, "problem": client.missing_entry(client.ENTRY_MISSING, list_name, name)}
-        context[list_name] = {"number": entry.number, "name": entry.name}
-    team = str(job.content.get("team", ""))
-    if team and lists.has_list("team") and lists.find_by_name("team", team) is None:
-        return {**context, "problem": client.missing_entry(client.ENTRY_MISSING, "team", team)}
-    context["team"] = team
+        context[list_name] = _entry(kind, lists, list_name, str(name))
+        if context[list_name] is None:
+            return {**context, "problem": missing_entry(reasons.ENTRY_MISSING, kind.label, list_name, name)}
+    if team := str(job.content.get("team", "")):
+        context["team"] = _entry(kind, lists, "team", team)
+        if context["team"] is None:
+            return {**context, "problem": missing_entry(reasons.ENTRY_MISSING, kind.label, "team", team)}
     if "agent" in job.content and (later_writes.get("agent") or 0) <= job.id:
         target = job.content["agent"]
-        is_reassigned = _is_reassigned(target, assignees.get(job.alert_id or 0))
-        context |= {"remark": client.ASSIGNED_MEANWHILE()} if is_reassigned else agent_for(target, lists, people)
+        assignee = assignees.get(job.alert_id or 0)
+        is_reassigned = _is_reassigned(target, assignee)
+        context["agent_before"] = assignee[2] if assignee is not None else ""
+        context |= (
+            {"remark": reasons.ASSIGNED_MEANWHILE()} if is_reassigned else agent_for(target, kind.label, lists, people)
+        )
     user = people.get(job.content.get("who_user") or 0)
     fallback_agent = _find_agent(user, lists) if user is not None else None
     return {**context, "fallback_agent": fallback_agent} if fallback_agent else context
 
 
-def agent_for(target: Mapping[str, Any], lists: ReferenceLists, people: Mapping[int, HaloUser]) -> dict[str, Any]:
-    """The agent of a person: matched by hand, by e-mail, or else by name; a remark if there is none."""
+def _entry(kind: ConnectorKind, lists: ReferenceLists, list_name: str, name: str) -> dict[str, str] | None:
+    """The entry of that name; the name itself if the system has no such list, or one that could not be read."""
+    if entry := lists.find_by_name(list_name, name):
+        return {"number": entry.number, "name": entry.name}
+    is_open = list_name not in kind.list_names or (list_name == "team" and not lists.has_list("team"))
+    return {"number": name, "name": name} if is_open else None
+
+
+def agent_for(
+    target: Mapping[str, Any], desk: str, lists: ReferenceLists, people: Mapping[int, TicketUser]
+) -> dict[str, Any]:
+    """The agent of a person: matched by hand, by e-mail, or else by name; a remark if there is none, and the address
+    to look up at the system."""
     user = people.get(target.get("user") or 0)
     if user is not None:
         agent = _find_agent(user, lists)
         if agent is not None:
             return {"agent": agent}
         if not user.email:
-            return {"remark": client.NO_EMAIL_OF_USER(user=user.name)}
-        return {"remark": client.NO_AGENT_WITH_EMAIL(email=user.email, user=user.name)}
+            return {"remark": reasons.NO_EMAIL_OF_USER(user=user.name, desk=desk)}
+        remark = reasons.NO_AGENT_WITH_EMAIL(email=user.email, user=user.name, desk=desk)
+        return {"remark": remark, "look_up": user.email}
     name = str(target.get("name") or "")
     if not name:
-        return {"agent": {"number": UNASSIGNED_AGENT, "name": ""}}
+        return {"agent": {"number": "", "name": ""}}
     entry = lists.find_by_name("agent", name)
     if entry is None:
-        return {"remark": client.NO_AGENT_NAMED(agent=name)}
+        return {"remark": reasons.NO_AGENT_NAMED(agent=name, desk=desk)}
     return {"agent": {"number": entry.number, "name": entry.name}}
 
 
-def _find_agent(user: HaloUser, lists: ReferenceLists) -> dict[str, str] | None:
+def _find_agent(user: TicketUser, lists: ReferenceLists) -> dict[str, str] | None:
     entry = lists.find_by_number("agent", user.agent_number) or lists.find_agent_by_email(user.email)
     return {"number": entry.number, "name": entry.name} if entry else None
 
 
-def _fields(content: Mapping[str, Any], lists: ReferenceLists) -> dict[str, Any]:
-    """The fields of a new ticket. Client, site and user are ids, because their names are not unique in Halo."""
+def _fields(content: Mapping[str, Any], kind: ConnectorKind, lists: ReferenceLists) -> dict[str, Any]:
+    """The type, priority and team of a new ticket."""
     fields: dict[str, Any] = {}
-    for list_name, field in (("ticket_type", "tickettype_id"), ("priority", "priority_id")):
+    for list_name in ("ticket_type", "priority", "team"):
         if name := content.get(list_name):
-            entry = lists.find_by_name(list_name, str(name))
-            if entry is None:
-                return {"problem": client.missing_entry(client.TICKET_FIELD_MISSING, list_name, name)}
-            fields[field] = int(entry.number)
-    if content.get("team"):
-        fields["team"] = content["team"]
-    for key in ("client", "site", "user"):
-        if str(content.get(key, "")).isdecimal():
-            fields[f"{key}_id"] = int(content[key])
-    return {"fields": fields}
+            fields[list_name] = _entry(kind, lists, list_name, str(name))
+            if fields[list_name] is None:
+                return {"problem": missing_entry(reasons.TICKET_FIELD_MISSING, kind.label, list_name, name)}
+    return fields
 
 
 _WROTE = """
@@ -393,13 +403,13 @@ def _record_written_values(connection: Connection, jobs: Sequence[CallJob]) -> N
     for job in jobs:
         wrote: dict[str, object] = {}
         if agent := job.prepared.get("agent"):
-            wrote["agent"] = "" if agent["number"] == UNASSIGNED_AGENT else agent["number"]
+            wrote |= {"agent": agent["number"], "agent_before": job.prepared.get("agent_before", "")}
         if status := job.prepared.get("status"):
             wrote["status"] = status["name"]
         if priority := job.prepared.get("priority"):
             wrote["priority"] = [priority["name"], numbered_priority(priority["number"])]
         if team := job.prepared.get("team"):
-            wrote["team"] = team
+            wrote["team"] = team["name"]
         records.append({"id": job.id, "wrote": wrote, "ticket": job.prepared.get("ticket", "")})
     if records:
         connection.execute(_WROTE, (as_json(records),))

@@ -15,7 +15,7 @@ from typing import Any
 
 from tocsin.alerts.states import ACTIVE
 from tocsin.alerts.store import IS_ACTIVE, OWNER_NAME, WITH_INTEGRATION, WITH_OWNER, is_about, join_alert, load_alerts
-from tocsin.catalogue.kinds import family
+from tocsin.catalogue.desks import ticket_kinds
 from tocsin.core.config import environment, settings_store
 from tocsin.core.db import database
 from tocsin.core.db.database import Connection, as_storable_json
@@ -24,7 +24,7 @@ from tocsin.core.hooks import Expiry
 from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType, as_reason, reason_as_json
 from tocsin.core.runtime.clock import Timers
 from tocsin.outbound import reasons
-from tocsin.outbound.connectors.haloitsm import connector
+from tocsin.outbound.connectors import tickets
 from tocsin.outbound.redaction import mask_reason
 
 # ---------- alert values
@@ -138,7 +138,7 @@ def _shorten(text: str) -> str:
 
 
 _NO_SUCH_CALL = ReasonType("outbound.no_such_call", "Unknown outbound HTTP integration.")
-_NOT_CONNECTED = ReasonType("outbound.not_connected", "The alert's integration is not connected to HaloITSM.")
+_NOT_CONNECTED = ReasonType("outbound.not_connected", "The alert's integration is not connected to a ticket system.")
 _NO_TICKET = ReasonType("outbound.no_ticket", "The alert has no ticket in {integration}.")
 
 
@@ -179,9 +179,10 @@ def call_for_alerts(
 
 
 _TICKET = f"""
-SELECT a.source_id, a.is_test, i.kind AS inbound_kind, o.id AS outbound_id, o.name, l.ticket AS linked
+SELECT a.source_id, a.is_test, i.kind AS inbound_kind, o.id AS outbound_id, o.kind AS outbound_kind, o.name,
+       l.ticket AS linked
 FROM {WITH_INTEGRATION}
-LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
+LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled
 LEFT JOIN outbound_ticketlink l ON l.integration_id = o.id AND l.alert_id = a.id
 WHERE a.id = %s
 """
@@ -197,17 +198,18 @@ def write_on_ticket(
     is_public: bool = False,
     user_id: int | None = None,
 ) -> int:
-    """Queues a note, a status or both for the alert's Halo ticket, after earlier writes to it. Returns the call's id.
+    """Queues a note, a status or both for the alert's ticket, after earlier writes to it. Returns the call's id.
 
     Runs in the caller's transaction. Raises Rejected("not_possible") for an alert without a ticket.
     """
     row = database.row(connection, _TICKET, (alert_id,))
-    if row is None or row["outbound_id"] is None or row["is_test"]:
+    kinds = ticket_kinds(row["outbound_kind"]) if row is not None and row["outbound_kind"] else ()
+    if row is None or not kinds or row["is_test"]:
         raise Rejected("not_possible", _NOT_CONNECTED())
-    is_halo_alert = row["inbound_kind"] in family("haloitsm")
-    if not (row["source_id"] if is_halo_alert else row["linked"] is not None):
+    is_ticket = row["inbound_kind"] in kinds
+    if not (row["source_id"] if is_ticket else row["linked"] is not None):
         raise Rejected("not_possible", _NO_TICKET(integration=row["name"]))
-    ticket = row["source_id"] if is_halo_alert else row["linked"]
+    ticket = row["source_id"] if is_ticket else row["linked"]
     content: dict[str, object] = {"event": "workflow", "who_user": user_id}
     if note:
         content |= {"note": note, "public": is_public}
@@ -215,7 +217,7 @@ def write_on_ticket(
         content["status"] = status
     call = NewCall(
         row["outbound_id"],
-        f"ticket:{ticket}" if is_halo_alert else f"alert:{alert_id}",
+        f"ticket:{ticket}" if is_ticket else f"alert:{alert_id}",
         "write",
         as_reason(note) or reasons.SET_STATUS(status=status),
         alert_id=alert_id,
@@ -331,7 +333,7 @@ def retry_creation(
     }  # fmt: skip
     last_attempts = database.rows(connection, _LAST_ATTEMPTS, parameters)
     settings = connection.execute(
-        "SELECT settings FROM outbound_outboundintegration WHERE id = %s AND kind = 'haloitsm'", (integration_id,)
+        "SELECT settings FROM outbound_outboundintegration WHERE id = %s", (integration_id,)
     ).fetchone()
     if not last_attempts or settings is None:
         return []
@@ -365,7 +367,7 @@ def creation_call(
     """The call that creates a ticket for an alert with these values."""
     ticket_settings = settings.get("create_ticket", {})
     alert_id = int(values["alert"])
-    summary = connector.note_text(ticket_settings.get("summary") or "<subject>", values)
+    summary = tickets.note_text(ticket_settings.get("summary") or "<subject>", values)
     details = ticket_settings.get("details") or "<long_text>\n\nFrom <source>, alert <alert> in Tocsin: <url>"
     return NewCall(
         outbound_id,
@@ -375,7 +377,7 @@ def creation_call(
         alert_id=alert_id,
         content={
             "summary": " ".join(summary.split())[:200],
-            "details": connector.note_text(details, values),
+            "details": tickets.note_text(details, values),
             **{key: ticket_settings[key] for key in _FIELDS if key in ticket_settings},
             **({"looks_first": True} if check_existing else {}),
         },

@@ -25,6 +25,7 @@ from tocsin.core.errors import Permanent
 from tocsin.core.net.egress import HttpClient
 from tocsin.core.reasons import NO_REASON, Reason, reason_from_json
 from tocsin.outbound import reasons, redaction, states
+from tocsin.outbound.connectors.desk import DESKS
 from tocsin.outbound.connectors.haloitsm.connector import HALOITSM
 from tocsin.outbound.connectors.http import HTTP
 from tocsin.outbound.connectors.interfaces import (
@@ -42,7 +43,7 @@ from tocsin.outbound.reasons import UNKNOWN_KIND
 # The registry of outbound connectors.
 
 
-KINDS: Mapping[str, ConnectorKind] = {kind.name: kind for kind in (HALOITSM, HTTP)}
+KINDS: Mapping[str, ConnectorKind] = {kind.name: kind for kind in (HALOITSM, *DESKS, HTTP)}
 
 
 # ---------- integration pool

@@ -13,32 +13,28 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from tocsin.access import audit
 from tocsin.access.audit import AuditActor
-from tocsin.alerts.service import NO_SUCH_ALERT, VisibleAlert
-from tocsin.alerts.store import WITH_INTEGRATION
-from tocsin.catalogue.kinds import family
+from tocsin.catalogue.desks import Desk, ticket_kinds
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
-from tocsin.core.db.database import Connection
 from tocsin.core.delivery.circuit_breaker import NeedsAttention
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient
-from tocsin.core.reasons import NO_REASON, AlertRef, Reason, ReasonType
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType
 from tocsin.inbound.admin import secrets
 from tocsin.inbound.models import Integration
-from tocsin.outbound.commands import with_recorded_client
+from tocsin.outbound import commands
+from tocsin.outbound.commands import audit_command, with_recorded_client
+from tocsin.outbound.connectors.desk import DeskSender
 from tocsin.outbound.connectors.haloitsm import client as operations
 from tocsin.outbound.connectors.haloitsm.client import HaloSession
 from tocsin.outbound.connectors.haloitsm.connector import KIND, HaloSender
 from tocsin.outbound.connectors.interfaces import RecordedClient
-from tocsin.outbound.delivery import queue
-from tocsin.outbound.delivery.queue import queue as queue_queue
-from tocsin.outbound.delivery.results import ActiveIntegration
+from tocsin.outbound.connectors.tickets import list_label
+from tocsin.outbound.delivery.results import KINDS, ActiveIntegration
 from tocsin.outbound.halo_sync import poller, ticket_messages, webhook_setup
 from tocsin.outbound.halo_sync.webhook_setup import DesiredWebhook, WebhookSetupResult, is_previous_url, url_hash
 from tocsin.outbound.models import IntegrationStatus, LookUp, OutboundIntegration, Webhook
-from tocsin.outbound.reasons import TICKET_EXISTS
 from tocsin.people.changes import groups
 from tocsin.people.changes import users as people
 from tocsin.people.models import Group, User
@@ -47,8 +43,11 @@ from tocsin.people.models import Group, User
 _LOG_POLL_SECONDS, _MAX_LOG_POLLS = 0.7, 8
 
 _NOT_CONNECTED = ReasonType("halo.not_connected", "{inbound} is not connected to {integration}.")
+_NO_WEBHOOK_API = ReasonType(
+    "desk.no_webhook_api", "{desk} has no API for webhooks: set it up manually, as the guide says."
+)
+_WEBHOOK_CREATED = ReasonType("desk.webhook_created", "Created the webhook “{name}” in {desk}.")
 _NOT_HALO = ReasonType("halo.not_halo", "{integration} is not a HaloITSM integration.")
-_FROM_TICKET = ReasonType("halo.from_ticket", "Alert {alert} came from a ticket of {integration}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def check_permissions(
         webhooks = partial(halo.get, "Webhook", operations.LIST_WEBHOOKS(), query={"type": 0})
         lists = [
             (
-                ticket_messages.READ_LIST(list=operations.reference_list_name(one)),
+                ticket_messages.READ_LIST(list=list_label(one)),
                 purpose(),
                 partial(halo.list_entries, one),
             )
@@ -99,7 +98,11 @@ _LIST_PURPOSES = {
 def refresh(
     integration: OutboundIntegration, actor: AuditActor, now: datetime, *, client: HttpClient | None = None
 ) -> list[Reason]:
-    """Reads Halo's lists again. Returns the errors of unreadable lists."""
+    """Reads the lists of a ticket system again. Returns the errors of unreadable lists."""
+    if KINDS[integration.kind].desk is not None:
+        problems = commands.read_lists(integration, now, client=client)
+        audit_command(actor, "refresh", integration, {"problems": [str(problem) for problem in problems]}, now)
+        return problems
     status, _ = IntegrationStatus.objects.get_or_create(integration=_halo(integration), defaults={"next_poll_at": now})
 
     def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> list[Reason]:
@@ -107,7 +110,7 @@ def refresh(
         return poller.refresh_lists(integration.pk, halo, dict(status.poll_state))
 
     problems = with_recorded_client(integration, work, now, client)[0]
-    _audit(actor, "refresh", integration, {"problems": [str(problem) for problem in problems]}, now)
+    audit_command(actor, "refresh", integration, {"problems": [str(problem) for problem in problems]}, now)
     return problems
 
 
@@ -119,13 +122,16 @@ def set_up_webhook(
     *,
     client: HttpClient | None = None,
 ) -> WebhookSetupResult:
-    """Creates, subscribes, enables and tests the webhook of an inbound integration in Halo; failures are rolled back.
+    """Creates the webhook of an inbound integration; in Halo it is also tested, and failures are rolled back.
 
-    Raises Rejected("not_possible") for an integration that does not belong to this Halo.
+    Raises Rejected("not_possible") for an integration that does not belong to this ticket system.
     """
-    if inbound_integration.outbound_id != integration.pk or inbound_integration.kind not in family(KIND):
+    kinds = ticket_kinds(integration.kind)
+    if inbound_integration.outbound_id != integration.pk or inbound_integration.kind not in kinds:
         not_connected = _NOT_CONNECTED(inbound=inbound_integration.name, integration=integration.name)
         raise Rejected("not_possible", not_connected, "integration")
+    if (desk := KINDS[integration.kind].desk) is not None:
+        return _set_up_desk_webhook(integration, desk, inbound_integration, actor, now, client)
     credentials = secrets.credentials_of(inbound_integration).get("basic")
     basic_auth = (credentials["username"], credentials["password"]) if credentials else None
     previous = Webhook.objects.filter(integration=integration, inbound_integration=inbound_integration).first()
@@ -153,8 +159,34 @@ def set_up_webhook(
         )
         IntegrationStatus.objects.filter(pk=integration.pk).update(webhook_problem=NO_REASON)
     after: dict[str, object] = {"integration": inbound_integration.name, "problem": str(result.problem)}
-    _audit(actor, "set_up_webhook", integration, after, now)
+    audit_command(actor, "set_up_webhook", integration, after, now)
     return result
+
+
+def _set_up_desk_webhook(
+    integration: OutboundIntegration,
+    desk: Desk,
+    inbound_integration: Integration,
+    actor: AuditActor,
+    now: datetime,
+    client: HttpClient | None,
+) -> WebhookSetupResult:
+    """Creates the webhook by the steps of the system's file."""
+    if not desk.spec.webhook:
+        raise Rejected("not_possible", _NO_WEBHOOK_API(desk=desk.label))
+    url, name = secrets.url_of(inbound_integration), f"Tocsin: {inbound_integration.name}"
+
+    def work(active_integration: ActiveIntegration, http_client: RecordedClient) -> None:
+        assert isinstance(active_integration.sender, DeskSender)
+        active_integration.sender.set_up_webhook(http_client, now, url, name)
+
+    with_recorded_client(integration, work, now, client)
+    defaults = {"number": "", "url_hash": url_hash(url), "set_up_at": now}
+    Webhook.objects.update_or_create(
+        integration=integration, inbound_integration=inbound_integration, defaults=defaults
+    )
+    audit_command(actor, "set_up_webhook", integration, {"integration": inbound_integration.name}, now)
+    return WebhookSetupResult([_WEBHOOK_CREATED(desk=desk.label, name=name)])
 
 
 def schedule_webhook_update(inbound_integration: Integration, now: datetime) -> bool:
@@ -165,50 +197,17 @@ def schedule_webhook_update(inbound_integration: Integration, now: datetime) -> 
         .select_related("integration")
         .first()
     )
-    if webhook is None:
+    if webhook is None or webhook.integration.kind != KIND:
         return False
     poll_now(webhook.integration, now)
     return True
 
 
 def poll_now(integration: OutboundIntegration, now: datetime) -> None:
-    """Makes the next run of the poller poll this Halo."""
-    IntegrationStatus.objects.filter(pk=_halo(integration).pk).update(next_poll_at=now)
+    """Makes the next run of the poller poll this ticket system."""
+    IntegrationStatus.objects.filter(pk=_with_tickets(integration).pk).update(next_poll_at=now)
     with database.transaction() as connection:
         database.notify(connection, "clock")
-
-
-def make_ticket(integration: OutboundIntegration, alert: VisibleAlert, actor: AuditActor, now: datetime) -> int:
-    """Queues the creation of a ticket for an alert from another source. Returns the call's id.
-
-    Raises Rejected("not_found"), or Rejected("not_possible") if the alert has a ticket or one is being created.
-    """
-    settings = _halo(integration).settings
-    with database.transaction() as connection:
-        values_by_alert = queue.load_alert_values(connection, [alert.id])
-        if alert.id not in values_by_alert:
-            raise Rejected("not_found", NO_SUCH_ALERT(alert=AlertRef(alert.id)), "alert")
-        if values_by_alert[alert.id]["source_id"] and _is_from(connection, integration, alert.id):
-            from_ticket = _FROM_TICKET(alert=AlertRef(alert.id), integration=integration.name)
-            raise Rejected("not_possible", from_ticket, "alert")
-        new_calls = queue.first_creation_calls(connection, {alert.id: (integration.pk, settings)}, values_by_alert)
-        call_ids = queue_queue(connection, list(new_calls.values()), now) or queue.retry_creation(
-            connection, integration.pk, now, alert_ids=[alert.id], is_requested=True
-        )
-        if not call_ids:
-            ticket_exists = TICKET_EXISTS(alert=AlertRef(alert.id), integration=integration.name)
-            raise Rejected("not_possible", ticket_exists, "alert")
-    _audit(actor, "make_ticket", integration, {"alert": alert.id}, now)
-    return call_ids[0]
-
-
-def _is_from(connection: Connection, integration: OutboundIntegration, alert_id: int) -> bool:
-    """Whether the alert came from a ticket of this Halo."""
-    cursor = connection.execute(
-        f"SELECT 1 FROM {WITH_INTEGRATION} WHERE a.id = %s AND i.outbound_id = %s AND i.kind = ANY(%s)",
-        (alert_id, integration.pk, [*family(KIND)]),
-    )
-    return cursor.fetchone() is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +226,9 @@ def import_people(
 
     The users become responders with their e-mail address as a contact method, and can sign in once they are invited.
     """
-    agents = LookUp.objects.filter(integration=_halo(integration), list_name="agent", number__in=list(agent_numbers))
+    agents = LookUp.objects.filter(
+        integration=_with_tickets(integration), list_name="agent", number__in=list(agent_numbers)
+    )
     users: list[str] = []
     problems: list[Reason] = []
     members: dict[str, list[str]] = {}
@@ -296,6 +297,10 @@ def _check_permission(permission: Reason, purpose: Reason, request: Callable[[],
     return PermissionCheck(permission, purpose)
 
 
+def _with_tickets(integration: OutboundIntegration) -> OutboundIntegration:
+    return integration if ticket_kinds(integration.kind) else _halo(integration)
+
+
 def _halo(integration: OutboundIntegration) -> OutboundIntegration:
     if integration.kind != "haloitsm":
         raise Rejected("not_possible", _NOT_HALO(integration=integration.name))
@@ -305,12 +310,3 @@ def _halo(integration: OutboundIntegration) -> OutboundIntegration:
 def _session(integration: ActiveIntegration, http_client: RecordedClient, now: datetime) -> HaloSession:
     assert isinstance(integration.sender, HaloSender)
     return integration.sender.client.session(http_client, now)
-
-
-def _audit(
-    actor: AuditActor, action: str, integration: OutboundIntegration, after: dict[str, object], now: datetime
-) -> None:
-    audit.record(
-        actor, action, now=now, object_type="outbound_integration", object_id=integration.pk,
-        object_name=integration.name, group_id=integration.group_id, after=after,
-    )  # fmt: skip

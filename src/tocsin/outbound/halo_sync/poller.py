@@ -24,7 +24,7 @@ from tocsin.core.delivery.circuit_breaker import NeedsAttention, RateLimit, Thro
 from tocsin.core.delivery.job_pool import LeaseLost
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import key_hash, uuid7
-from tocsin.core.reasons import Reason, joined, reason_from_json
+from tocsin.core.reasons import NO_REASON, Reason, joined, reason_from_json
 from tocsin.core.runtime import clock
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
 from tocsin.inbound.config import registry
@@ -35,12 +35,11 @@ from tocsin.inbound.enums import IntegrationMode
 from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.processing.drain import process_now
 from tocsin.inbound.storage.messages import IncomingMessage
-from tocsin.outbound import states
-from tocsin.outbound.connectors.haloitsm import reference_data
+from tocsin.outbound import commands, states
 from tocsin.outbound.connectors.haloitsm.client import MAX_LIST_PAGES, PAGE_SIZE, HaloSession, TicketNotFound, id_text
-from tocsin.outbound.connectors.haloitsm.connector import HaloSender
+from tocsin.outbound.connectors.haloitsm.connector import HaloSender, read_lists
 from tocsin.outbound.connectors.interfaces import CallDone, RecordedClient
-from tocsin.outbound.delivery import queue, results
+from tocsin.outbound.delivery import results
 from tocsin.outbound.delivery.results import IntegrationPool
 from tocsin.outbound.halo_sync import ticket_messages, webhook_setup
 from tocsin.outbound.halo_sync.ticket_messages import KnownTicket, Poll
@@ -95,7 +94,7 @@ UPDATE outbound_integrationstatus s SET poll_lease_until = clock_timestamp() + %
 WHERE s.integration_id = (
   SELECT t.integration_id FROM outbound_integrationstatus t
   JOIN outbound_outboundintegration o ON o.id = t.integration_id
-  WHERE o.is_enabled AND o.kind = 'haloitsm' AND (t.next_poll_at <= %(now)s OR t.next_poll_at > %(furthest)s)
+  WHERE o.is_enabled AND o.kind = ANY(%(kinds)s) AND (t.next_poll_at <= %(now)s OR t.next_poll_at > %(furthest)s)
     AND (t.poll_lease_until IS NULL OR t.poll_lease_until < clock_timestamp()
          OR t.poll_lease_until > clock_timestamp() + 2 * %(lease)s)
     AND (t.blocked_until IS NULL OR t.blocked_until <= %(now)s OR o.settings ->> 'pull' = 'true')
@@ -118,7 +117,10 @@ WHERE integration_id = %(id)s AND poll_lease_until = %(until)s RETURNING 1
 
 def claim(connection: Connection, now: datetime) -> PollLease | None:
     """Claims the Halo whose poll is due next, or returns None."""
-    row = database.row(connection, _CLAIM, {"now": now, "lease": LEASE, "furthest": now + MAX_POLL_AHEAD})
+    row = database.row(connection, _CLAIM, {
+        "now": now, "lease": LEASE, "furthest": now + MAX_POLL_AHEAD,
+        "kinds": [kind.name for kind in results.KINDS.values() if kind.list_names],
+    })  # fmt: skip
     return PollLease(row["integration_id"], row["poll_lease_until"], row) if row is not None else None
 
 
@@ -464,19 +466,23 @@ def refresh_lists(integration_id: int, halo: HaloSession, poll_state: dict[str, 
     """
     now = halo.now
     agent = halo.current_agent()
-    lists, problems = reference_data.read(halo)
+    lists, problems = read_lists(halo)
+    commands.store_lists(integration_id, lists, now)
     with database.transaction() as connection:
-        if reference_data.store(connection, integration_id, lists, now):
-            # A missing type or priority may exist now.
-            queue.retry_creation(connection, integration_id, now)
         poll_state["me"], poll_state["lists_at"] = id_text(agent.get("id")), now.isoformat()
         connection.execute(
             "UPDATE outbound_integrationstatus SET poll_state = poll_state || %s WHERE integration_id = %s",
             (as_json({"me": poll_state["me"], "lists_at": poll_state["lists_at"]}), integration_id),
         )
-    reference_data.publish_to_inbound(OutboundIntegration.objects.get(pk=integration_id), now)
     return list(problems.values())
 
+
+_WRITE_LISTS = """
+UPDATE outbound_integrationstatus SET next_poll_at = %(next)s,
+       poll_error = CASE WHEN %(is_due)s THEN %(problem)s ELSE poll_error END,
+       poll_state = poll_state || jsonb_build_object('lists_at', %(at)s::text)
+WHERE integration_id = %(id)s
+"""
 
 POLL_INTERVAL = timedelta(minutes=3)
 PULL_INTERVAL = timedelta(seconds=30)
@@ -516,8 +522,11 @@ def poll(pool: IntegrationPool, now: Callable[[], datetime]) -> bool:
         return False
     status = lease.status
     integration = pool.get(lease.integration_id)
-    if integration is None or not isinstance(integration.sender, HaloSender):
+    if integration is None:
         return False
+    if not isinstance(integration.sender, HaloSender):
+        _read_desk_lists(lease, pool, started_at)
+        return True
     http_client = RecordedClient(pool.client, now, integration.secrets, before_request=lease.renew)
     run = PollRun(
         lease.integration_id, integration.sender.client.session(http_client, started_at), integration.account.settings,
@@ -542,6 +551,23 @@ def poll(pool: IntegrationPool, now: Callable[[], datetime]) -> bool:
     except LeaseLost:
         log.warning("The look at outbound integration %s took too long: another process goes on.", run.integration_id)
     return True
+
+
+def _read_desk_lists(lease: PollLease, pool: IntegrationPool, now: datetime) -> None:
+    """Reads the lists of a ticket system that a file describes, and plans the next time."""
+    at, next_at, problem = lease.status["poll_state"].get("lists_at"), now + MAX_POLL_AHEAD, NO_REASON
+    is_due = not at or datetime.fromisoformat(at) <= now - LISTS_TTL
+    try:
+        if is_due:
+            integration = OutboundIntegration.objects.get(pk=lease.integration_id)
+            problem = joined(*commands.read_lists(integration, now, client=pool.client), separator=" ")
+            at = now.isoformat()
+    except (Temporary, Permanent) as error:
+        problem, next_at = error.full_reason, now + BLOCKED_INTERVAL
+    with database.transaction() as connection:
+        lease.end(connection)
+        written = {"id": lease.integration_id, "next": next_at, "problem": problem, "at": at, "is_due": is_due}
+        connection.execute(_WRITE_LISTS, written)
 
 
 def _inbound_integrations(integration_id: int) -> list[CompiledIntegration]:

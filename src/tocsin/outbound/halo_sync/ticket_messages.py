@@ -37,8 +37,8 @@ from tocsin.inbound.parsing.decode import Element
 from tocsin.inbound.storage.messages import add_to_verdict
 from tocsin.outbound.connectors.haloitsm.client import HaloSession, TicketNotFound, id_text
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender, text_of_note
-from tocsin.outbound.connectors.haloitsm.reference_data import numbered_priority
 from tocsin.outbound.connectors.interfaces import CallDone, RecordedClient
+from tocsin.outbound.connectors.tickets import numbered_priority
 from tocsin.outbound.delivery import results
 from tocsin.outbound.delivery.results import ActiveIntegration, IntegrationPool
 from tocsin.people.sql import find_by_id_or_email

@@ -37,7 +37,7 @@ from tocsin.inbound.models import NOT_UNDERSTOOD_CODE, DelayedAlert, InboundMess
 from tocsin.notify.providers.pool import CHANNELS
 from tocsin.operate.checks import machine
 from tocsin.operate.finding import HealthFinding
-from tocsin.outbound.connectors.haloitsm.reference_data import statuses_by_effect
+from tocsin.outbound.connectors.tickets import statuses_by_effect
 from tocsin.people.models import Group
 from tocsin.resources.registry import INTEGRATIONS
 from tocsin.simulate import backtest

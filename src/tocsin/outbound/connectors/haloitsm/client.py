@@ -16,14 +16,13 @@ from html import unescape
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from django.utils.translation import gettext_noop
-
 from tocsin.core.delivery.circuit_breaker import NeedsAttention, Throttled
 from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
 from tocsin.core.net.egress import EgressResponse, OutcomeUnknown
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, Text, joined, sentence
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Text, joined, sentence
 from tocsin.core.validation.inputs import AT_PATH
 from tocsin.outbound.connectors.interfaces import IntegrationAccount, RecordedClient
+from tocsin.outbound.connectors.tickets import list_label
 
 # ---------- reasons
 # Reasons of the HaloITSM connector: its errors and what to do about them, and what was written to a ticket.
@@ -56,21 +55,6 @@ SUBSCRIBE = Text("subscribe the webhook to {event}")
 UNSUBSCRIBE = Text("remove the event")
 SEND_TEST = Text("send its test")
 LIST_DELIVERIES = Text("read its log of deliveries")
-
-LIST_NAMES: dict[str, str] = {
-    "status": gettext_noop("statuses"),
-    "team": gettext_noop("teams"),
-    "agent": gettext_noop("agents"),
-    "priority": gettext_noop("priorities"),
-    "ticket_type": gettext_noop("ticket types"),
-    "outcome": gettext_noop("outcomes"),
-}
-
-
-def reference_list_name(name: str) -> Term:
-    """The name of one of Halo's lists, for readers."""
-    return Term(LIST_NAMES.get(name, name.replace("_", " ")))
-
 
 # Errors, each with what to do about it.
 RATE_LIMITED = ReasonType("halo.rate_limited", "Halo is rate-limiting Tocsin: too many requests (429).")
@@ -148,8 +132,6 @@ NOTE_ACTION_UNKNOWN = ReasonType(
 )
 CHOOSE_NOTE_ACTION = ReasonType("halo.choose_note_action", "Choose another note action.")
 REFUSED = ReasonType("halo.refused", "Halo rejected the request to {operation} ({status}).")
-NO_TICKET = ReasonType("halo.no_ticket", "This alert has no ticket in Halo: creating it failed.")
-WRITTEN_WITH_TICKET = ReasonType("halo.written_with_ticket", "The update is sent once the ticket is created.")
 NO_TICKET_NUMBER = ReasonType("halo.no_ticket_number", "Halo did not return the number of the ticket that it created.")
 
 # What was done.
@@ -158,52 +140,10 @@ SIGNED_IN = ReasonType(
     "Signed in to {address} as {agent}; {count} ticket and {statuses} statuses can be read.",
     "Signed in to {address} as {agent}; {count} tickets and {statuses} statuses can be read.",
 )
-TICKET_EXISTED = ReasonType("halo.ticket_existed", "Ticket {ticket} exists from an earlier attempt")
-TICKET_CREATED = ReasonType("halo.ticket_created", "Created ticket {ticket}")
-NOTHING_WRITTEN = ReasonType("halo.nothing_written", "No changes to send")
-NOTE_EXISTED = ReasonType("halo.note_existed", "The note exists from an earlier attempt")
-PUBLIC_NOTE_WRITTEN = ReasonType("halo.public_note_written", "Wrote a public note")
-PRIVATE_NOTE_WRITTEN = ReasonType("halo.private_note_written", "Wrote a private note")
-AGENT_ASSIGNED = ReasonType("halo.agent_assigned", "Assigned the ticket to {agent}")
-AGENT_UNASSIGNED = ReasonType("halo.agent_unassigned", "Unassigned the ticket")
-TEAM_SET = ReasonType("halo.team_set", "Set the team to {team}")
-PRIORITY_SET = ReasonType("halo.priority_set", "Set the priority to {priority}")
-STATUS_SET = ReasonType("halo.status_set", "Set the status to {status}")
 AGENT_ASSIGNED_TO_CLOSE = ReasonType(
     "halo.agent_assigned_to_close",
     "Assigned the ticket to {agent}, because Halo doesn't close tickets without an agent",
 )
-
-# What prevents a write, or limits it.
-LISTS_NOT_READ = ReasonType("halo.lists_not_read", "Halo's statuses and agents have not been loaded yet.")
-ENTRY_MISSING = ReasonType(
-    "halo.entry_missing",
-    'Halo has no {list} "{name}": it was renamed or deleted. Choose another for this event.',
-)
-TICKET_FIELD_MISSING = ReasonType(
-    "halo.ticket_field_missing", 'Halo has no {list} "{name}": choose another for new tickets.'
-)
-ASSIGNED_MEANWHILE = ReasonType("halo.assigned_meanwhile", "Someone else has been assigned in the meantime")
-NO_AGENT_WITH_EMAIL = ReasonType(
-    "halo.no_agent_with_email", "No agent in Halo has the email address {email}: select {user}'s agent under People"
-)
-NO_EMAIL_OF_USER = ReasonType(
-    "halo.no_email_of_user",
-    "{user} has no email address to match an agent in Halo: select {user}'s agent under People",
-)
-NO_AGENT_NAMED = ReasonType("halo.no_agent_named", "Halo has no agent {agent}")
-
-ENTRY_NAMES: dict[str, str] = {
-    "status": gettext_noop("status"),
-    "team": gettext_noop("team"),
-    "priority": gettext_noop("priority"),
-    "ticket_type": gettext_noop("ticket type"),
-}
-
-
-def missing_entry(kind: Text, entry: str, name: object) -> Reason:
-    """`ENTRY_MISSING` or `TICKET_FIELD_MISSING` for an entry of one of Halo's lists."""
-    return kind(list=Term(ENTRY_NAMES[entry]), name=str(name))
 
 
 # ---------- address
@@ -576,7 +516,7 @@ class HaloSession:
 
     def list_entries(self, list_name: str) -> list[dict[str, Any]]:
         """One of Halo's lists in full, whether the response is a bare array or wrapped in an object."""
-        return extract_rows(self.get(LISTS[list_name], READ_LIST(list=reference_list_name(list_name))))
+        return extract_rows(self.get(LISTS[list_name], READ_LIST(list=list_label(list_name))))
 
     def iter_ticket_pages(self, query: Query, first_page: int = 1) -> Iterator[tuple[list[dict[str, Any]], datetime]]:
         """Yields tickets page by page, starting with page `first_page`, each page with the time of Halo's response."""

@@ -11,33 +11,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
-from tocsin.core.delivery.circuit_breaker import RateLimit
+from tocsin.core.delivery.circuit_breaker import NeedsAttention, RateLimit
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.net.egress import HttpClient, OutcomeUnknown
 from tocsin.core.reasons import NO_REASON, Reason, ReasonType, Term, joined, reason_as_json, reason_from_json
 from tocsin.core.reasons import translatable as _
-from tocsin.core.validation import inputs
-from tocsin.core.validation.inputs import TOO_LONG, UNSTORABLE_CHARACTER
 from tocsin.core.validation.spec import (
     InForm,
     InvalidValue,
     OneOf,
-    Parsed,
     Secret,
-    Spec,
     SpecErrors,
     TimeZone,
-    is_unstorable,
-    list_of,
 )
-from tocsin.notify.providers.pool import CHANNELS
 from tocsin.notify.text.formatting import plain
+from tocsin.outbound import reasons
 from tocsin.outbound.connectors.haloitsm import client
 from tocsin.outbound.connectors.haloitsm.client import (
+    LISTS,
     AgentRequired,
     HaloClient,
     HaloSession,
@@ -55,108 +49,27 @@ from tocsin.outbound.connectors.interfaces import (
     OutboundSpec,
     RecordedClient,
 )
-from tocsin.outbound.states import OutboundEvent
-
-# ---------- writeback settings
-# The write-back settings of each alert event for Halo tickets, default note texts, and rendered notes. Pure.
-
-
-#: The kind of inbound integrations with Halo tickets; compatible kinds belong to the same family.
-KIND = "haloitsm"
-
-#: Default note texts. `<after>` is "after 1 call" and `<note>` the user's own note; both may be empty.
-TEXTS: Mapping[OutboundEvent, str] = {
-    OutboundEvent.ACKNOWLEDGE: "<who> acknowledged this at <time><after>.<note>",
-    OutboundEvent.ASSIGN: "<who> assigned this to themselves at <time><after>.<note>",
-    OutboundEvent.ESCALATE: "<what>",
-    OutboundEvent.REPLY: "<who>: <said>",
-    OutboundEvent.HOLD: "<who> snoozed this at <time>, until <until>.<note>",
-    OutboundEvent.CLOSE: "<who> closed the alert at <time><after>.<note>",
-    OutboundEvent.EXHAUSTED: "<what>",
-}
-
-_MAX_NOTE_CHARS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class EventWriteback:
-    """What one event writes. Changing a status can e-mail the customer, so only notes are written by default."""
-
-    #: The note's template; "" for no note.
-    note: str = ""
-    #: Whether the requester can see the note.
-    is_public: bool = False
-    #: A status by name; "" leaves it unchanged.
-    status: str = ""
-    #: Whether to assign the ticket to the acting user's agent, or to the alert's assignee.
-    should_assign: bool = False
-    team: str = ""
-    priority: str = ""
-
-    @property
-    def has_changes(self) -> bool:
-        return bool(self.note or self.status or self.should_assign or self.team or self.priority)
-
-
-def get_writeback(settings: Mapping[str, Any], event: OutboundEvent) -> EventWriteback:
-    """What the integration's settings say about an event."""
-    sync: Mapping[str, Any] = settings.get("sync", {})
-    entry = sync.get(event.value, {"note": True} if "sync" not in settings else {})
-    note = entry.get("note", False)
-    text = TEXTS[event] if note is True else note if isinstance(note, str) else ""
-    return EventWriteback(
-        text,
-        bool(entry.get("public")),
-        entry.get("status", ""),
-        bool(entry.get("agent")),
-        entry.get("team", ""),
-        entry.get("priority", ""),
-    )
-
-
-def note_text(template: str, values: Mapping[str, object]) -> str:
-    """Renders a note."""
-    return inputs.render(template, values).strip()[:_MAX_NOTE_CHARS]
-
-
-def clock_text(at: datetime, zone: str) -> str:
-    """A time of day for a note, such as 03:12; followed by "UTC" if that is the zone."""
-    local = at.astimezone(ZoneInfo(zone))
-    return f"{local:%H:%M}{' UTC' if zone == 'UTC' else ''}"
-
-
-def after_text(pages: Mapping[str, int]) -> str:
-    """Text such as " after 1 call and 2 SMS", the loudest channel first; "" when nobody was paged."""
-    parts = []
-    for name in sorted(pages, key=lambda name: CHANNELS[name].quietness if name in CHANNELS else -1, reverse=True):
-        singular, plural = CHANNELS[name].nouns if name in CHANNELS else ("page", "pages")
-        parts.append(f"{pages[name]} {singular if pages[name] == 1 else plural}")
-    if not parts:
-        return ""
-    return f" after {parts[0]}" if len(parts) == 1 else f" after {', '.join(parts[:-1])} and {parts[-1]}"
-
+from tocsin.outbound.connectors.tickets import Agents, CreateTicketSpec, Label, ReferenceEntry, SyncSpec
 
 # ---------- specs
 # An outbound integration with HaloITSM as YAML, the API and forms write it. Pure.
 
 
+#: The kind of inbound integrations with Halo tickets; compatible kinds belong to the same family.
+KIND = "haloitsm"
+#: Its name in sentences.
+LABEL = "Halo"
+
 #: Halo's standard action for private notes. A role may forbid it, so another one can be configured.
 NOTE_ACTION = "Private Note"
 
-#: The events that can create a ticket for an alert from another source.
-CREATE_ON = ("opened", "acknowledge", "assign", "escalate", "exhausted")
+#: The id of "Unassigned" among the agents.
+UNASSIGNED_AGENT = "1"
 
 #: Halo's fair-use limit is 500 requests in 3 minutes.
 DEFAULT_RATE = 2
 
-_MAX_TEMPLATE_CHARS = 2000
-
-_INVALID_AGENTS = ReasonType("halo.invalid_agents", "must map each user to the agent's number in Halo.")
-_NOT_A_TRIGGER = ReasonType("halo.not_a_trigger", "must be one of {events}.")
 _NOT_A_NUMBER = ReasonType("halo.not_a_number", "must be the {field}'s number in Halo: names are not unique.")
-_INVALID_NOTE = ReasonType(
-    "halo.invalid_note", "must be true, false, or the note's text with values such as <who> and <time>."
-)
 
 
 def _address(text: str) -> str:
@@ -169,94 +82,13 @@ def _address(text: str) -> str:
     return text
 
 
-def _agents(value: object) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        raise InvalidValue(_INVALID_AGENTS())
-    return {str(user)[:150]: id_text(number)[:20] for user, number in value.items()}
-
-
-def _note(value: object) -> bool | str:
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str):
-        raise InvalidValue(_INVALID_NOTE())
-    text = value.strip()
-    if is_unstorable(text):
-        raise InvalidValue(UNSTORABLE_CHARACTER())
-    if len(text) > _MAX_TEMPLATE_CHARS:
-        raise InvalidValue(TOO_LONG(maximum=_MAX_TEMPLATE_CHARS, length=len(text)))
-    return text
-
-
-def _create_on(text: str) -> str:
-    if text not in CREATE_ON:
-        raise InvalidValue(_NOT_A_TRIGGER(events=", ".join(CREATE_ON)))
-    return text
-
-
-_Name = Annotated[str, Field(max_length=100)]
-_Note = Annotated[
-    bool | str, Parsed(_note, {"anyOf": [{"type": "boolean"}, {"type": "string", "maxLength": _MAX_TEMPLATE_CHARS}]})
-]
-
-
-class WritebackSpec(Spec):
-    """What an event writes to the ticket."""
-
-    note: _Note = Field(default=False, description="Whether it writes the default note, or the text of a note.")
-    public: bool = Field(default=False, description="Whether the requester can see the note.")
-    agent: bool = Field(default=False, description="Whether the acting user becomes the ticket's agent.")
-    status: _Name = Field(default="", description="New status. Default: unchanged.")
-    team: _Name = Field(default="", description="New team. Default: unchanged.")
-    priority: _Name = Field(default="", description="New priority. Default: unchanged.")
-
-    def settings(self) -> dict[str, Any]:
-        """The settings as stored."""
-        values = {key: getattr(self, key) for key in type(self).model_fields}
-        return {key: value for key, value in values.items() if value or key == "note"}
-
-
-class SyncSpec(Spec):
-    """What Tocsin writes to the ticket, by event. An event without it writes nothing."""
-
-    acknowledge: WritebackSpec | None = Field(default=None, description="When the alert is acknowledged.")
-    assign: WritebackSpec | None = Field(default=None, description="When it is assigned.")
-    escalate: WritebackSpec | None = Field(default=None, description="When it is escalated.")
-    reply: WritebackSpec | None = Field(default=None, description="When a user replies.")
-    hold: WritebackSpec | None = Field(default=None, description="When it is snoozed.")
-    close: WritebackSpec | None = Field(default=None, description="When it is closed.")
-    exhausted: WritebackSpec | None = Field(default=None, description="When escalation is exhausted.")
-
-    def settings(self) -> dict[str, Any]:
-        """The settings as stored."""
-        events = {event.value: getattr(self, event.value) for event in OutboundEvent}
-        return {name: event.settings() for name, event in events.items() if event is not None}
-
-
-class CreateTicketSpec(Spec):
+class HaloTicketSpec(CreateTicketSpec):
     """Tickets for alerts from other sources."""
-
-    on: Annotated[tuple[str, ...], list_of(_create_on, {"enum": list(CREATE_ON)})] = Field(
-        default=(), description="Events that create a ticket."
-    )
-    ticket_type: _Name = Field(default="", description="Name of the ticket type.")
-    team: _Name = Field(default="", description="Name of the team.")
-    priority: _Name = Field(default="", description="Name of the priority.")
-    client: _Name = Field(default="", description="Number of the client.")
-    site: _Name = Field(default="", description="Number of the site.")
-    user: _Name = Field(default="", description="Number of the requester.")
-    summary: str = Field(default="", max_length=500, description="Summary. Default: the alert's subject.")
-    details: str = Field(default="", max_length=5000, description="Details. Default: the alert's long text.")
 
     def check(self, errors: SpecErrors) -> None:
         for key in ("client", "site", "user"):
             if (number := getattr(self, key)) and not number.isdecimal():
                 errors.add(key, _NOT_A_NUMBER(field=Term(key)))
-
-    def settings(self) -> dict[str, Any]:
-        """The settings as stored."""
-        values = {key: getattr(self, key) for key in type(self).model_fields} | {"on": list(self.on)}
-        return {key: value for key, value in values.items() if value}
 
 
 class HaloSpec(OutboundSpec):
@@ -280,7 +112,7 @@ class HaloSpec(OutboundSpec):
             is_required=True,
         ),
     ] = Field(default="", description="Client secret of the API application. Required.")
-    tenant: Annotated[_Name, InForm(_("Tenant"), _("Shared hosting only."))] = Field(
+    tenant: Annotated[Label, InForm(_("Tenant"), _("Shared hosting only."))] = Field(
         default="", description="Tenant. Default: that of the address."
     )
     application: Annotated[
@@ -291,7 +123,7 @@ class HaloSpec(OutboundSpec):
         description="Name of the API application in Halo, by which Tocsin recognizes its own notes.",
     )
     note_action: Annotated[
-        _Name,
+        Label,
         InForm(
             _("Note action"),
             _("Name or number of the action in Halo. Some roles may not use the default action."),
@@ -319,9 +151,7 @@ class HaloSpec(OutboundSpec):
         ),
     ] = Field(default=False, description="Whether Tocsin polls for new tickets.")
     rate: int = Field(default=DEFAULT_RATE, ge=1, le=50, description="Requests a second, at most.")
-    matched_agents: Annotated[
-        dict[str, str], Parsed(_agents, {"type": "object", "additionalProperties": {"type": ["string", "integer"]}})
-    ] = Field(
+    matched_agents: Agents = Field(
         default={},
         alias="agents",
         description="Numbers of agents in Halo by username, for users who are matched manually.",
@@ -329,7 +159,7 @@ class HaloSpec(OutboundSpec):
     sync: SyncSpec | None = Field(
         default=None, description="What is written to the ticket. Default: a note for every event."
     )
-    create_ticket: CreateTicketSpec | None = Field(
+    create_ticket: HaloTicketSpec | None = Field(
         default=None, description="Which tickets are created for alerts from other sources. Default: none."
     )
 
@@ -359,6 +189,9 @@ class HaloSpec(OutboundSpec):
         return self.matched_agents
 
 
+# ---------- connector
+
+
 _BURST = 20
 #: Of the newest tickets.
 _MAX_SEARCHED_PAGES = 4
@@ -383,7 +216,7 @@ class HaloSender:
             return _create_ticket(halo, job)
         ticket = str(job.prepared.get("ticket") or job.ticket)
         if not ticket:
-            raise Permanent(client.NO_TICKET(), client.WRITTEN_WITH_TICKET())
+            raise Permanent(reasons.NO_TICKET(desk=LABEL), reasons.WRITTEN_WITH_TICKET())
         return _TicketWrite(halo, job, ticket).execute()
 
     def verify(self, http_client: RecordedClient, now: datetime) -> Reason:
@@ -407,18 +240,32 @@ def _create_ticket(halo: HaloSession, job: CallJob) -> CallDone:
     if job.is_uncertain or job.progress.get("tried") or content.get("looks_first"):
         existing_ticket = _find_marked_ticket(halo, marker)
         if existing_ticket:
-            return CallDone(client.TICKET_EXISTED(ticket=existing_ticket), ticket=existing_ticket)
+            return CallDone(reasons.TICKET_EXISTED(ticket=existing_ticket), ticket=existing_ticket)
     job.progress["tried"] = True
     body: dict[str, object] = {
         "summary": f"{content['summary']} {marker}",
         "details_html": _as_html(str(content.get("details", ""))),
-        **job.prepared.get("fields", {}),
+        **_fields(job),
     }
     created = halo.post("Tickets", body, client.CREATE_TICKET())
     ticket_id = id_text(created.get("id")) if isinstance(created, dict) else ""
     if not ticket_id:
         raise OutcomeUnknown(client.NO_TICKET_NUMBER())
-    return CallDone(client.TICKET_CREATED(ticket=ticket_id), ticket=ticket_id)
+    return CallDone(reasons.TICKET_CREATED(ticket=ticket_id), ticket=ticket_id)
+
+
+def _fields(job: CallJob) -> dict[str, object]:
+    """The fields of a new ticket. Client, site and user are ids, because their names are not unique in Halo."""
+    fields: dict[str, object] = {}
+    for name, field in (("ticket_type", "tickettype_id"), ("priority", "priority_id")):
+        if entry := job.prepared.get(name):
+            fields[field] = int(entry["number"])
+    if team := job.prepared.get("team"):
+        fields["team"] = team["name"]
+    for key in ("client", "site", "user"):
+        if str(job.content.get(key, "")).isdecimal():
+            fields[f"{key}_id"] = int(job.content[key])
+    return fields
 
 
 def _find_marked_ticket(halo: HaloSession, marker: str) -> str:
@@ -464,7 +311,7 @@ class _TicketWrite:
             raise note_rejection
         if remark := prepared.get("remark"):
             results.append(remark)
-        return CallDone(joined(*results) or client.NOTHING_WRITTEN())
+        return CallDone(joined(*results) or reasons.NOTHING_WRITTEN())
 
     def _run_step(self, name: str, write: Callable[[], Reason]) -> list[Reason]:
         if self.job.progress.get(name):
@@ -480,7 +327,7 @@ class _TicketWrite:
         if not note:
             return NO_REASON
         if self.job.is_uncertain and self._note_exists(note):
-            return client.NOTE_EXISTED()
+            return reasons.NOTE_EXISTED()
         is_public = bool(self.job.content.get("public"))
         body = {
             "ticket_id": int(self.ticket),
@@ -491,7 +338,7 @@ class _TicketWrite:
             "dont_do_rules": True,
         }
         self.halo.post("Actions", body, client.WRITE_NOTE(), self.ticket)
-        return client.PUBLIC_NOTE_WRITTEN() if is_public else client.PRIVATE_NOTE_WRITTEN()
+        return reasons.PUBLIC_NOTE_WRITTEN() if is_public else reasons.PRIVATE_NOTE_WRITTEN()
 
     def _note_exists(self, note: str) -> bool:
         """Whether an earlier attempt wrote the note: the ticket has one more note with this text than other calls
@@ -506,15 +353,15 @@ class _TicketWrite:
         body: dict[str, object] = {}
         results = []
         if agent := prepared.get("agent"):
-            body |= {"agent_id": int(agent["number"]), "_forcereassign": True}
+            body |= {"agent_id": int(agent["number"] or UNASSIGNED_AGENT), "_forcereassign": True}
             name = agent["name"]
-            results.append(client.AGENT_ASSIGNED(agent=name) if name else client.AGENT_UNASSIGNED())
+            results.append(reasons.AGENT_ASSIGNED(agent=name) if name else reasons.AGENT_UNASSIGNED())
         if team := prepared.get("team"):
-            body["team"] = team
-            results.append(client.TEAM_SET(team=team))
+            body["team"] = team["name"]
+            results.append(reasons.TEAM_SET(team=team["name"]))
         if priority := prepared.get("priority"):
             body["priority_id"] = int(priority["number"])
-            results.append(client.PRIORITY_SET(priority=priority["name"]))
+            results.append(reasons.PRIORITY_SET(priority=priority["name"]))
         if not body:
             return NO_REASON
         self._post_ticket(body, client.UPDATE_TICKET())
@@ -524,7 +371,7 @@ class _TicketWrite:
         status = self.job.prepared.get("status")
         if not status:
             return NO_REASON
-        result = client.STATUS_SET(status=status["name"])
+        result = reasons.STATUS_SET(status=status["name"])
         body: dict[str, object] = {"status_id": int(status["number"])}
         try:
             self._post_ticket(body, client.CHANGE_STATUS())
@@ -558,6 +405,39 @@ class _TicketWrite:
         self.halo.post("Tickets", {"id": int(self.ticket), **body}, operation, self.ticket)
 
 
+def read_lists(halo: HaloSession) -> tuple[dict[str, list[ReferenceEntry]], dict[str, Reason]]:
+    """Returns every readable list, and by name the error for the others. Raises if none can be read."""
+    lists: dict[str, list[ReferenceEntry]] = {}
+    problems: dict[str, Reason] = {}
+    for list_name in LISTS:
+        try:
+            rows = halo.list_entries(list_name)
+        except Permanent as error:
+            if isinstance(error, NeedsAttention):
+                raise
+            problems[list_name] = error.full_reason
+        else:
+            lists[list_name] = [entry for row in rows if (entry := _entry(list_name, row)) is not None]
+    return lists, problems
+
+
+def _entry(list_name: str, row: Mapping[str, Any]) -> ReferenceEntry | None:
+    number = id_text(row.get("priorityid") if list_name == "priority" else row.get("id"))
+    name = str(row.get("name") or row.get("outcome") or row.get("buttonname") or "").strip()
+    if not number or not name:
+        return None
+    data: dict[str, Any] = {}
+    if list_name == "agent":
+        email = str(row.get("email") or row.get("emailaddress") or row.get("smtp_address") or "").strip().casefold()
+        data = {"email": email, **({"inactive": True} if row.get("isdisabled") or row.get("inactive") else {})}
+        if isinstance(row.get("teams"), list):
+            names = [str(t.get("name") or t.get("team_name") or "") for t in row["teams"] if isinstance(t, Mapping)]
+            data["teams"] = [team for team in names if team]
+    elif list_name == "priority":
+        data = {"sla": id_text(row.get("slaid"))}
+    return ReferenceEntry(list_name, number, name[:200], data)
+
+
 def text_of_note(action: Mapping[str, Any]) -> str:
     """The text of an action's note, without markup."""
     text = action.get("note")
@@ -584,4 +464,7 @@ HALOITSM = ConnectorKind(
     open_sender=_open,
     spec=HaloSpec,
     secret_names=("client_secret",),
+    label=LABEL,
+    ticket_url="<address>/ticket?id=<ticket>",
+    list_names=tuple(LISTS),
 )
