@@ -15,6 +15,7 @@ from django.contrib.sessions.models import Session
 
 from tests.doubles.halo import HaloServer
 from tests.doubles.push import Browser
+from tests.support.people import phones
 from tests.web.api.conftest import Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE, record
@@ -22,6 +23,7 @@ from tocsin.access.models import AuditEntry
 from tocsin.access.roles import UNLIMITED
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import FoundAlert
+from tocsin.calls.routes import CALL_ROUTES
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.config import crypto
 from tocsin.core.ids import uuid7
@@ -298,6 +300,9 @@ def _command_example(command: str) -> Example:
     return make
 
 
+#: No two call routes have the same number.
+_NUMBERS = itertools.count(1)
+
 #: No two absences of a person overlap.
 _ABSENCE_DAYS = itertools.count(1)
 
@@ -365,6 +370,13 @@ def _method_spec(_world: ApiObjects) -> dict[str, Any]:
 
 def _provider_spec(world: ApiObjects) -> dict[str, Any]:
     return {"name": _name("provider"), "kind": "ntfy", "api_base": world.server}
+
+
+def _call_route_spec(world: ApiObjects) -> dict[str, Any]:
+    policy = save_policy(_policy_spec(world), **world.by).name
+    number = f"+41445{next(_NUMBERS):06}"
+    route = {"name": _name("route"), "numbers": [number], "provider": phones(clock.now()).name, **world.owned}
+    return {**route, "escalation_policy": policy}
 
 
 def _client_report_spec(_world: ApiObjects) -> dict[str, Any]:
@@ -818,6 +830,7 @@ EXAMPLES: Mapping[str, Example] = {
         lambda world: save_service_account(_service_account_spec(world), **world.by),
     ),
     **_configured("providers", _provider_spec, _provider),
+    **_configured("call-routes", _call_route_spec, lambda world: CALL_ROUTES.save(_call_route_spec(world), **world.by)),
     **_configured(
         "client-reports",
         _client_report_spec,

@@ -7,10 +7,13 @@ from datetime import timedelta
 
 from django.contrib.sessions.models import Session
 
+from tests.support.people import phones
 from tests.web.api.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
+from tocsin.calls.models import CallRoute
+from tocsin.calls.routes import CALL_ROUTES
 from tocsin.core.ids import uuid7
 from tocsin.core.runtime import clock
 from tocsin.escalation.commands import save_policy
@@ -61,6 +64,7 @@ LISTS = (
     "out-of-office",
     "holiday-calendars",
     "providers",
+    "call-routes",
     "client-reports",
     "identity-providers",
     "linked-identities",
@@ -161,6 +165,9 @@ def _configuration(company: Company, name: str, user: User, group: Group) -> Int
     save_support_hours(hours, **by)
     save_provider({"name": f"n{name}", "kind": "ntfy", "token": "tk_secret"}, **by)
     save_outbound({"name": f"o{name}", "kind": "http", "url": "https://x.example", "group": group.name}, **by)
+    number = f"+4144555{CallRoute.objects.count():04}"
+    route = {"name": f"r{name}", "numbers": [number], "provider": phones(company.now).name, "group": group.name}
+    CALL_ROUTES.save({**route, "escalation_policy": f"p{name}"}, **by)
     _workflows(company, name, user, group)
     integration = Integration.objects.filter(name="Door").first()
     spec = {

@@ -9,6 +9,8 @@ from datetime import datetime
 from tests.support.locks import wait_for_waiters
 from tocsin.access.audit import AuditActor
 from tocsin.core import hooks
+from tocsin.notify.models import Provider
+from tocsin.notify.providers.commands import save_provider
 from tocsin.people.changes import groups, users
 from tocsin.people.models import Group, User
 
@@ -25,6 +27,13 @@ def make_group(name: str, now: datetime, members: Sequence[str] = ()) -> Group:
     """A group whose first member is primary, the others secondary."""
     entries = [{"user": user, "roles": ["secondary" if number else "primary"]} for number, user in enumerate(members)]
     return groups.save_group({"name": name, "members": entries}, actor=ACTOR, now=now)
+
+
+def phones(now: datetime) -> Provider:
+    """A provider that carries calls to hotlines."""
+    secrets = {"account_sid": f"AC{0:032}", "auth_token": "secret", "from_number": "+41445550000"}
+    spec = {"name": "Phones", "kind": "twilio", **secrets}
+    return Provider.objects.filter(name="Phones").first() or save_provider(spec, actor=ACTOR, now=now)
 
 
 def while_deleted[T](user: User, work: Callable[[], T], *, now: datetime) -> T:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.support.company import make_user
+from tests.support.people import phones
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
@@ -16,7 +17,8 @@ from tocsin.alerts.commands import Acknowledge, Actor, Close, NewAlert, NewEvent
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import FoundAlert, apply_command, create_manual_alert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
-from tocsin.calls.models import CallLeg, PhoneCall
+from tocsin.calls.models import CallLeg, CallRoute, PhoneCall
+from tocsin.calls.routes import CALL_ROUTES
 from tocsin.core.config import settings_store
 from tocsin.core.ids import uuid7
 from tocsin.escalation.commands import save_policy
@@ -115,12 +117,23 @@ def build_side(marker: str, now: datetime) -> Side:
         name = f"Workflow {marker} {trigger if isinstance(trigger, str) else 'button'}"
         save_workflow({"name": name, "group": group.name, "trigger": trigger, "actions": actions}, **by)
     _alerts(marker, group, people, integration, now)
+    _calls(marker, group, by, now)
     new_tokens = {
         user.username: tokens.create(user, f"Token {marker}", limits=UNLIMITED, actor=COMMAND_LINE, now=now)
         for user in people
     }
     secret_of = {username: token.secret for username, token in new_tokens.items()}
     return Side(marker, manager, responder, observer, group, integration, secret_of)
+
+
+def _calls(marker: str, group: Group, by: dict[str, Any], now: datetime) -> None:
+    route = {
+        "name": f"Route {marker}", "group": group.name, "provider": phones(now).name,
+        "numbers": [f"+4144555{CallRoute.objects.count():04}"], "escalation_policy": f"Policy {marker}",
+        "schedule": None, "support_hours": f"Hours {marker}", "greeting": f"Welcome to {marker}.",
+        "menu": [{"key": 1, "label": f"Label {marker}", "client": f"Client {marker}"}],
+    }  # fmt: skip
+    CALL_ROUTES.save(route, **by)
 
 
 def _on_call(marker: str, group: Group, people: tuple[User, ...], by: dict[str, Any], now: datetime) -> None:

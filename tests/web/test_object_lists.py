@@ -9,7 +9,9 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.support.company import Company
+from tests.support.people import phones
 from tocsin.access.audit import COMMAND_LINE
+from tocsin.calls.models import CallRoute
 from tocsin.people.models import Group, User
 from tocsin.resources.registry import RESOURCES, SCHEDULES
 
@@ -29,6 +31,7 @@ SPECS: Mapping[str, dict[str, object]] = {
     "workflows": {"trigger": "opened", "actions": [{"do": "close"}]},
     "providers": {"kind": "ntfy"},
     "client_reports": {"address": "service@acme.example"},
+    "call_routes": {"provider": "Phones", "recipient_group": "Night"},
 }
 
 type Browser = Callable[[User], Client]
@@ -47,6 +50,9 @@ def save(key: str, name: str, company: Company) -> int:
     spec = {**SPECS[key], resource.name_column: name}
     if key == "users":
         spec["email"] = f"{name}@example.org"
+    if key == "call_routes":
+        spec["provider"] = phones(now=company.now).name
+        spec["numbers"] = [f"+4144555{len(CallRoute.objects.all()):04}"]
     number: int = resource.save(spec, actor=COMMAND_LINE, now=company.now).pk
     return number
 

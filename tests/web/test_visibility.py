@@ -95,7 +95,7 @@ LISTS = {
     "/on-call/": ("?show=all", "?view=list"), "/on-call/calendar/": ("?show=all", "?view=list"),
     "/reports/": (CLIENT, "?by=client", "?by=group", "?by=person", "?by=integration"),
     "/reports/fairness/": ("?by=group",), "/sandbox/": (SEARCH,), "/audit-log/": (SEARCH,),
-    "/maintenance/": ("?tab=past",), "/wall/": (CLIENT,), "/integrations/": (SEARCH,),
+    "/maintenance/": ("?tab=past",), "/calls/routes/": (SEARCH,), "/wall/": (CLIENT,), "/integrations/": (SEARCH,),
     "/outbound/2/log/": (SEARCH, "?show=all"), "/workflows/3/log/": (SEARCH, "?show=all"),
 }  # fmt: skip
 QUERIES = sorted({query for queries in LISTS.values() for query in queries})
@@ -297,6 +297,8 @@ CHOICES: dict[str, type[Model]] = {
     "instead_of": User, "cover": User, "policy": Policy, "schedule": Schedule, "schedules": Schedule,
     "integration": Integration, "integrations": Integration, "outbound": OutboundIntegration,
     "table": ClientTable, "client_table": ClientTable, "hours": SupportHours, "during": SupportHours,
+    "escalation_policy": Policy, "alert_policy": Policy, "recipient_group": Group, "support_hours": SupportHours,
+    "ticket_integration": OutboundIntegration,
     "calendars": HolidayCalendar, "holiday_calendars": HolidayCalendar, "workflow": Workflow,
 }  # fmt: skip
 NAME_COLUMNS = {Alert: "subject", User: "username"}

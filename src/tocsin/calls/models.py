@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.boundary import BoundedManager
 from tocsin.alerts.states import Priority
-from tocsin.calls.states import AnsweredAlert, OutsideHours, RingOrder
+from tocsin.calls.states import AnsweredAlert, CallerId, OutsideHours, RingOrder
 from tocsin.core.models import ReasonField
 from tocsin.core.validation.name_validator import validate_name
 
@@ -42,10 +42,10 @@ class CallRoute(models.Model):
     #: In which the policy's roles are on call, and whose alerts the calls become; the owner if there is none.
     recipient_group = _reference("people.Group")
     ring_order = models.CharField(max_length=20, default=RingOrder.IN_ORDER, db_default="in_order")
-    rounds = models.PositiveSmallIntegerField(default=2, db_default=2)
+    rounds = models.PositiveSmallIntegerField(default=1, db_default=1)
     ring_seconds = models.PositiveSmallIntegerField(default=25, db_default=25)
-    skip_rung = models.BooleanField(default=True, db_default=True)
-    caller_id = models.CharField(max_length=20, default="service", db_default="service")
+    skip_rung = models.BooleanField(default=False, db_default=False)
+    caller_id = models.CharField(max_length=20, default=CallerId.SERVICE, db_default="service")
     support_hours = _reference("oncall.SupportHours")
     outside_hours = models.CharField(max_length=20, default=OutsideHours.VOICEMAIL, db_default="voicemail")
     outside_sentence = models.TextField(default="", db_default="")

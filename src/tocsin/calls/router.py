@@ -21,6 +21,8 @@ from tocsin.calls.states import (
     CallPhase,
     Cause,
     LegStatus,
+    MenuAction,
+    MenuEntry,
     OutsideHours,
     RingOrder,
     RouteSettings,
@@ -150,7 +152,6 @@ class CallCame(msgspec.Struct, frozen=True):
     caller_token: str = ""
     is_test: bool = False
     is_within_hours: bool = True
-    is_blocked: bool = False
     #: Whether the provider's own document took it, while Tocsin did not answer.
     is_unreachable: bool = False
     #: Whether it comes from a phone that Tocsin itself rang: it would ring the same people again without end.
@@ -333,7 +334,7 @@ def begin(event: CallCame, now: datetime) -> RoutedCall:
         now + MAX_MENU,
         target=settings.target,
     )
-    if event.is_blocked:
+    if event.caller and event.caller in settings.blocked:
         return _end(call, CallOutcome.BLOCKED, Cause.BLOCKED, now)
     if event.is_unreachable:
         return _to_voicemail(call, Cause.UNREACHABLE, now)
@@ -422,7 +423,8 @@ def _caller_key(call: RoutedCall, key: str, now: datetime) -> RoutedCall:
         return call
     entry = next((entry for entry in call.settings.menu if entry.key == key), None)
     if entry is not None:
-        return _go_to(call, entry.target, Cause.CHOSEN, now)
+        target = RouteTarget(TargetKind(entry.action), entry.target, entry.text)
+        return _go_to(call, target, Cause.CHOSEN, now)
     if call.menu_tries + 1 < MAX_MENU_TRIES:
         return replace(call, menu_tries=call.menu_tries + 1, deadline=now + MAX_MENU)
     return _go_to(call, call.settings.target, Cause.NO_CHOICE, now)
@@ -690,10 +692,7 @@ def caller_steps(call: RoutedCall, *, is_first: bool = False) -> tuple[CallStep,
     greeting = _say(language, *_greeting(call)) if is_first else ()
     match call.phase:
         case CallPhase.MENU:
-            keys = [
-                spoken_phrase("phone call", "For {name}, press {key}.", language, name=entry.label, key=entry.key)
-                for entry in call.settings.menu
-            ]
+            keys = [_offer(entry, language) for entry in call.settings.menu]
             return (Gather((*greeting, *_say(language, *keys)), name=name),)
         case CallPhase.PLANNING | CallPhase.RINGING | CallPhase.TALKING:
             waiting = spoken_phrase("phone call", "We are calling the people on duty. Please hold the line.", language)
@@ -740,6 +739,14 @@ def conference_of(call: RoutedCall) -> str:
 
 def _say(language: str, *texts: str) -> tuple[Say, ...]:
     return tuple(Say(text, voice_of(language)) for text in texts if text)
+
+
+def _offer(entry: MenuEntry, language: str) -> str:
+    if name := entry.label or (entry.text if entry.action is MenuAction.CLIENT else ""):
+        return spoken_phrase("phone call", "For {name}, press {key}.", language, name=name, key=entry.key)
+    if entry.action is MenuAction.VOICEMAIL:
+        return spoken_phrase("phone call", "To leave a message, press {key}.", language, key=entry.key)
+    return spoken_phrase("phone call", "Press {key}.", language, key=entry.key)
 
 
 def _greeting(call: RoutedCall) -> Iterator[str]:

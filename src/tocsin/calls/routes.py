@@ -17,6 +17,8 @@ from tocsin.alerts.states import Priority
 from tocsin.calls.models import CallRoute
 from tocsin.calls.states import (
     AnsweredAlert,
+    CallerId,
+    MenuAction,
     MenuEntry,
     OutsideHours,
     RingOrder,
@@ -42,20 +44,12 @@ from tocsin.core.validation.spec import (
 from tocsin.escalation.policy import NO_SUCH_POLICY, NO_SUCH_SUPPORT_HOURS
 from tocsin.notify.channels.phone import NOT_A_NUMBER, is_phone_number
 from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
-from tocsin.people.changes.flat_objects import FlatObject, NamesById
+from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.changes.users import LANGUAGES
 from tocsin.people.models import names_check
 
 _NO_SUCH_PROVIDER = Text('no provider named "{name}".')
 _NO_SUCH_OUTBOUND = Text('unknown outbound integration "{name}".')
-
-#: The model of what a target of each kind names by its id.
-_MODELS: Mapping[TargetKind, str] = {
-    TargetKind.POLICY: "escalation.Policy",
-    TargetKind.SCHEDULE: "oncall.Schedule",
-    TargetKind.GROUP: "people.Group",
-}
-_SERVICE, _CALLER = "service", "caller"
 
 MAX_MENU_ENTRIES = 9
 MAX_NUMBERS = 20
@@ -80,10 +74,6 @@ _Group = Annotated[_Name | None, Reference("people.Group", NO_SUCH_GROUP)]
 _Spoken = Annotated[str, Field(max_length=MAX_SPOKEN_CHARS)]
 
 
-#: What a key of the menu may choose.
-MENU_KINDS = (TargetKind.GROUP, TargetKind.POLICY, TargetKind.CLIENT, TargetKind.VOICEMAIL, TargetKind.SENTENCE)
-
-
 class MenuEntrySpec(Spec):
     """One key of the menu, with what it chooses."""
 
@@ -101,24 +91,18 @@ class MenuEntrySpec(Spec):
     voicemail: bool = Field(default=False, description="Whether the caller leaves a message.")
     sentence: _Spoken | None = Field(default=None, description="A sentence that the caller hears before the call ends.")
 
-    @property
-    def kinds(self) -> list[TargetKind]:
-        """What it chooses, which is one thing."""
-        return [kind for kind in MENU_KINDS if getattr(self, kind)]
-
     def check(self, errors: SpecErrors) -> None:
-        if not errors and len(self.kinds) != 1:
+        chosen = [action for action in MenuAction if getattr(self, action) not in (None, "", False)]
+        if not errors and len(chosen) != 1:
             errors.add("", sentence("name one of group, escalation_policy, client, voicemail or sentence."), "missing")
 
-    def entry(self, names: NamesById) -> MenuEntry:
+    def entry(self) -> MenuEntry:
         """Returns the entry as the router takes it."""
-        (kind,) = self.kinds
-        value: Any = getattr(self, kind)
-        if kind in _MODELS:
-            target = RouteTarget(kind, value, names[_MODELS[kind]].get(value, ""))
-        else:
-            target = RouteTarget(kind, text="" if kind is TargetKind.VOICEMAIL else value)
-        return MenuEntry(str(self.key), target, self.label)
+        action = next(action for action in MenuAction if getattr(self, action) not in (None, "", False))
+        value: Any = getattr(self, action)
+        is_target = action in (MenuAction.GROUP, MenuAction.POLICY)
+        text = value if action in (MenuAction.CLIENT, MenuAction.SENTENCE) else ""
+        return MenuEntry(str(self.key), action, self.label, value if is_target else None, text)
 
 
 class CallRouteSpec(OwnedSpec):
@@ -190,27 +174,24 @@ class CallRouteSpec(OwnedSpec):
         ),
     ] = Field(default=25, ge=10, le=60, description="For how many seconds a phone rings.")
     rounds: Annotated[int, InForm(_("Rounds"), section="whom")] = Field(
-        default=2, ge=1, le=5, description="How often everyone is rung."
+        default=1, ge=1, le=5, description="How often everyone is rung."
     )
     skip_rung: Annotated[
         bool,
         InForm(
             _("Ring each number once a round"), _("Even if a later step names the same person again."), section="whom"
         ),
-    ] = Field(default=True, description="Whether a number rings once a round, however many steps name it.")
+    ] = Field(default=False, description="Whether a number rings once a round, however many steps name it.")
     caller_id: Annotated[
-        str,
-        OneOf((_SERVICE, _CALLER)),
+        CallerId,
+        OneOf(),
         InForm(
             _("Number shown to the person rung"),
             _("Save this route's number as a favourite on your phone, and it rings through Do Not Disturb."),
             section="whom",
-            choices={_SERVICE: _("The number that was called"), _CALLER: _("The caller's")},
+            choices={CallerId.SERVICE: _("The number that was called"), CallerId.CALLER: _("The caller's")},
         ),
-    ] = Field(
-        default=_SERVICE,
-        description="Which number the person who is rung sees: `service` is the one that was called.",
-    )
+    ] = Field(default=CallerId.SERVICE, description="Whether the person who is rung sees the number that was called.")
     menu: Annotated[
         tuple[MenuEntrySpec, ...],
         BeforeValidator(lambda entries: to_tuple(entries, MAX_MENU_ENTRIES)),
@@ -380,44 +361,46 @@ CALL_ROUTES = FlatObject("call_route", CallRoute, CallRouteSpec, check=_check)
 
 
 def settings_of(route: CallRoute) -> RouteSettings:
-    """Returns a stored route as the router takes it, whoever may see what it refers to."""
-    with boundary.unbounded():
-        names = CALL_ROUTES.names()
-    menu = [MenuEntrySpec.model_construct(**_entry(stored)).entry(names) for stored in route.menu]
-    group_id = route.recipient_group_id or route.group_id
-    targets = (
-        (TargetKind.POLICY, route.policy_id),
-        (TargetKind.SCHEDULE, route.schedule_id),
-        # With a menu, its entries alone decide.
-        (TargetKind.GROUP, route.recipient_group_id if menu else group_id),
-    )
-    target = next(((kind, number) for kind, number in targets if number), None)
+    """Returns a stored route as the router takes it."""
     return RouteSettings(
         name=route.name,
         language=route.language,
         greeting=route.greeting,
-        menu=tuple(menu),
-        target=target and RouteTarget(target[0], target[1], names[_MODELS[target[0]]].get(target[1], "")),
+        menu=tuple(MenuEntrySpec.model_construct(**_entry(stored)).entry() for stored in route.menu),
         outside_hours=OutsideHours(route.outside_hours),
         outside_sentence=route.outside_sentence,
         ring_order=RingOrder(route.ring_order),
         rounds=route.rounds,
         ring_seconds=route.ring_seconds,
         skip_rung=route.skip_rung,
-        shows_caller=route.caller_id == _CALLER,
+        caller_id=CallerId(route.caller_id),
+        blocked=frozenset(route.blocked),
         has_voicemail=route.voicemail,
         voicemail_greeting=route.voicemail_greeting,
         is_recorded=route.record_calls,
         is_transcribed=route.transcribe,
-        group_id=group_id,
         alert_when_answered=AnsweredAlert(route.alert_when_answered),
-        priority=route.priority,
-        alert_policy_id=route.alert_policy_id or route.policy_id,
-        raises_again_at_hours=route.raise_again_at_hours,
+        priority=Priority(route.priority),
+        is_enabled=route.is_enabled,
+        numbers=tuple(route.numbers),
+        target=_target(route),
+        group_id=route.recipient_group_id or route.group_id,
         support_hours_id=route.support_hours_id,
+        raises_again_at_hours=route.raise_again_at_hours,
+        alert_policy_id=route.alert_policy_id or route.policy_id,
         ticket_integration_id=route.ticket_integration_id,
         recording_days=route.recording_days,
     )
+
+
+def _target(route: CallRoute) -> RouteTarget | None:
+    if route.policy_id:
+        return RouteTarget(TargetKind.POLICY, route.policy_id)
+    if route.schedule_id:
+        return RouteTarget(TargetKind.SCHEDULE, route.schedule_id)
+    # With a menu, the owner's people are rung only if that is said.
+    group_id = route.recipient_group_id or (None if route.menu else route.group_id)
+    return RouteTarget(TargetKind.GROUP, group_id) if group_id else None
 
 
 def _entry(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from tocsin.calls.routes import find_route, settings_of
 from tocsin.calls.states import (
     LIVE,
     AnsweredAlert,
+    CallerId,
     CallOutcome,
     CallPhase,
     Cause,
@@ -350,7 +351,6 @@ def _begin(connection: Connection, provider: str, event: HotlineEvent, now: date
         event.caller_token,
         event.is_test,
         is_within_hours=hours is None or hours.is_open(now),
-        is_blocked=bool(event.caller) and event.caller in route.blocked,
         is_unreachable=event.kind is HotlineEventKind.RECORDED,
         is_loop=is_loop,
     )
@@ -382,7 +382,7 @@ def find_client(connection: Connection, number: str) -> str:
 
 def load_plan(connection: Connection, call: RoutedCall, target: RouteTarget, now: datetime) -> router.Planned:
     """Returns whom a target rings at `now`, in order; nobody if it was deleted, or nobody has a phone number."""
-    return plan_for(connection, target, call.settings.group_id, Priority(call.settings.priority), now)
+    return plan_for(connection, target, call.settings.group_id, call.settings.priority, now)
 
 
 def plan_for(
@@ -526,7 +526,7 @@ def _open_alert(connection: Connection, call: StoredCall, outcome: CallOutcome, 
         opened = joined(opened, _CAUSES[state.cause]())
     alert = NewAlert(
         id=alert_id,
-        priority=Priority(settings.priority),
+        priority=settings.priority,
         subject=localize(_SUBJECTS[outcome](caller=caller), settings.language),
         opened_at=now,
         source=SOURCE,
@@ -771,12 +771,13 @@ def _forget_recordings(
 
 def _ring(call: StoredCall, ring: CallRing, carrier: CallCarrier) -> CallEvent:
     settings = call.state.settings
+    shows_caller = settings.caller_id is CallerId.CALLER
     try:
         external_id = carrier.ring(
             ring.callee.number,
             leg_key(call.id, ring),
-            caller_id=call.state.caller if settings.shows_caller else call.state.called,
-            caller_token=call.state.caller_token if settings.shows_caller else "",
+            caller_id=call.state.caller if shows_caller else call.state.called,
+            caller_token=call.state.caller_token if shows_caller else "",
             seconds=settings.ring_seconds,
         )
     except OutcomeUnknown:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tocsin.alerts.states import Priority
+from tocsin.core.reasons import translatable
+
 
 class OutsideHours(StrEnum):
     """What a caller gets outside the support hours."""
@@ -21,12 +24,44 @@ class RingOrder(StrEnum):
     ALL_AT_ONCE = "all_at_once"
 
 
+class CallerId(StrEnum):
+    """Whose number the person who is rung sees. The service's number can be let through Do Not Disturb."""
+
+    SERVICE = "service"
+    CALLER = "caller"
+
+
 class AnsweredAlert(StrEnum):
     """What becomes of a call that someone accepted."""
 
     OPEN = "open"
     CLOSED = "closed"
     NONE = "none"
+
+
+class MenuAction(StrEnum):
+    """What a key of the menu chooses."""
+
+    GROUP = translatable("group")
+    POLICY = translatable("policy")
+    CLIENT = translatable("client")
+    VOICEMAIL = translatable("voicemail")
+    SENTENCE = translatable("sentence")
+
+
+@dataclass(frozen=True, slots=True)
+class MenuEntry:
+    """One key of the menu."""
+
+    #: "1" to "9".
+    key: str
+    action: MenuAction
+    #: What the caller hears after "for"; "" if the menu's own name is used.
+    label: str = ""
+    #: The id of a group or policy.
+    target: int | None = None
+    #: The name of a client, or a sentence.
+    text: str = ""
 
 
 class TargetKind(StrEnum):
@@ -47,17 +82,8 @@ class RouteTarget:
     kind: TargetKind
     #: Of a policy, a schedule or a group.
     id: int | None = None
-    #: The name of the object or of a client, or a sentence.
+    #: The name of a client, or a sentence.
     text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MenuEntry:
-    """What a key of the menu does, and how the menu names it."""
-
-    key: str
-    target: RouteTarget
-    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +93,31 @@ class RouteSettings:
     name: str
     language: str = "en"
     greeting: str = ""
-    #: At most nine.
     menu: tuple[MenuEntry, ...] = ()
-    #: Whom it rings without a menu, or if the caller chooses nothing; None if only the menu decides.
-    target: RouteTarget | None = None
     outside_hours: OutsideHours = OutsideHours.VOICEMAIL
     outside_sentence: str = ""
     ring_order: RingOrder = RingOrder.IN_ORDER
-    rounds: int = 2
+    rounds: int = 1
     ring_seconds: int = 25
-    #: Whether a number rings once in each round, however many levels name it.
-    skip_rung: bool = True
-    #: Whether the person who is rung sees the caller's number instead of the service's.
-    shows_caller: bool = False
+    #: Whether a number that was rung in this call is not rung again.
+    skip_rung: bool = False
+    caller_id: CallerId = CallerId.SERVICE
+    blocked: frozenset[str] = frozenset()
     has_voicemail: bool = True
     voicemail_greeting: str = ""
     is_recorded: bool = False
     is_transcribed: bool = False
+    alert_when_answered: AnsweredAlert = AnsweredAlert.OPEN
+    priority: Priority = Priority.HIGH
+    is_enabled: bool = True
+    numbers: tuple[str, ...] = ()
+    #: Whom it rings without a menu; None if only the menu decides.
+    target: RouteTarget | None = None
     #: Whose people on call a policy's roles are, and whose members see the call.
     group_id: int | None = None
-    alert_when_answered: AnsweredAlert = AnsweredAlert.OPEN
-    priority: str = "high"
-    alert_policy_id: int | None = None
-    raises_again_at_hours: bool = False
     support_hours_id: int | None = None
+    raises_again_at_hours: bool = False
+    alert_policy_id: int | None = None
     ticket_integration_id: int | None = None
     recording_days: int = 90
 

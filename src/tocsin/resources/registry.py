@@ -182,7 +182,11 @@ WORKFLOW = {
     ],
 }
 
-PROVIDER = {"name": "Phones", "kind": "ntfy", "api_base": "https://ntfy.sh", "order": 1}
+PROVIDER = {
+    "name": "Phones", "kind": "twilio", "account_sid": "AC0123456789abcdef0123456789abcdef",
+    "auth_token": "…",  # nosec B105 # an example
+    "from_number": "+41445550100", "order": 1,
+}  # fmt: skip
 
 CALL_ROUTE = {
     "name": "Night hotline",

@@ -262,7 +262,7 @@ FILTERS: dict[type[Model], Filter] = {
     ClientTable: _OF_GROUP,
     # The members of the group whose people are rung see the route too.
     CallRoute: _either(_OF_GROUP, _of_group("recipient_group")),
-    PhoneCall: _internal(_either(_OF_GROUP, _ABOUT_ALERT)),
+    PhoneCall: _either(_OF_GROUP, _ABOUT_ALERT_INTERNALLY),
     CallLeg: _about("call", PhoneCall),
     Notification: _either(_of_user("user"), _about("group_contact", GroupContact), _ABOUT_ALERT_INTERNALLY),
     Delivery: _either(_of_user("user"), _about("notification", Notification)),

@@ -87,7 +87,7 @@ class CallRouteForm(SpecForm):
         super().__init__(*args, **options)
         self.fields["menu"].help_text = _(
             "One key a line: what it chooses, and after | what callers hear. Without a menu, everyone reaches the "
-            "people below."
+            "people above."
         )
         self.fields["menu"].widget.attrs["placeholder"] = "\n".join(map(_line_of, _EXAMPLE))
 

@@ -12,7 +12,7 @@ from tests.support.people import ACTOR
 from tocsin.access.models import AuditEntry
 from tocsin.calls import routes
 from tocsin.calls.models import CallRoute
-from tocsin.calls.states import TargetKind
+from tocsin.calls.states import MenuAction, TargetKind
 from tocsin.configure import config_files, plan, yaml_loader
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
@@ -81,11 +81,12 @@ def test_route_survives_export_and_second_import(now: datetime) -> None:
 def test_router_gets_stored_settings() -> None:
     route = CallRoute.objects.get()
     found = routes.settings_of(route)
-    assert [entry.target.kind for entry in found.menu] == list(routes.MENU_KINDS)
-    network, policy, client, _voicemail, sentence = (entry.target for entry in found.menu)
-    assert (network.id, network.text) == (Group.objects.get(name="Network").pk, "Network")
-    assert policy.id == Policy.objects.get().pk
-    assert (client.text, sentence.text) == ("Acme", "We are closed.")
+    assert [entry.action for entry in found.menu] == list(MenuAction)
+    network, policy, client, _voicemail, closed = found.menu
+    assert network.target == Group.objects.get(name="Network").pk
+    assert policy.target == Policy.objects.get().pk
+    assert (client.text, closed.text) == ("Acme", "We are closed.")
+    assert found.blocked == {"+41790000009"}
     assert found.target is not None
     assert found.target.kind is TargetKind.POLICY
     assert found.group_id == route.group_id

@@ -43,7 +43,7 @@ def test_every_configured_object_requires_its_etag_on_changes() -> None:
     assert nouns == {
         "users", "groups", "schedules", "overrides", "holiday-calendars", "support-hours", "escalation-policies",
         "integrations", "outbound-integrations", "workflows", "maintenance-windows", "providers", "client-tables",
-        "identity-providers", "service-accounts", "client-reports",
+        "identity-providers", "service-accounts", "client-reports", "call-routes",
         "contact-methods", "out-of-office",
     }  # fmt: skip
     for path in TAGGED:
