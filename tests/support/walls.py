@@ -133,20 +133,7 @@ def _calls(marker: str, group: Group, by: dict[str, Any], now: datetime) -> None
         "schedule": None, "support_hours": f"Hours {marker}", "greeting": f"Welcome to {marker}.",
         "menu": [{"key": 1, "label": f"Label {marker}", "client": f"Client {marker}"}],
     }  # fmt: skip
-    saved = CALL_ROUTES.save(route, **by)
-    alert = Alert.objects.filter(subject=f"Alert one {marker}").get()
-    for number, alert_id in enumerate((None, alert.pk)):
-        call = PhoneCall.objects.create(
-            route=saved, route_name=saved.name, group=group, provider="Phones", external_id=f"CA{marker}{number}",
-            called=saved.numbers[0], caller=f"+4179{marker}", caller_name=f"Caller {marker}", client=f"Client {marker}",
-            state={}, phase="ended", outcome="voicemail", cause="nobody_answered", started_at=now, ended_at=now,
-            alert_id=alert_id, recording=f"tone {marker}".encode(), recording_type="audio/wav", recording_seconds=3,
-            transcription=f"Message {marker}",
-        )  # fmt: skip
-        CallLeg.objects.create(
-            call=call, place=1, user_name=f"Responder {marker}", capacity=f"primary, {group.name}",
-            number=f"+4178{marker}", status="no_answer", rung_at=now,
-        )  # fmt: skip
+    CALL_ROUTES.save(route, **by)
 
 
 def _on_call(marker: str, group: Group, people: tuple[User, ...], by: dict[str, Any], now: datetime) -> None:
@@ -285,6 +272,26 @@ def _automatic(marker: str, alert: Alert, now: datetime) -> None:
     TicketLink.objects.create(integration=outbound, alert=alert, ticket=f"T{marker}", made_at=now)
     AgentMatch.objects.get_or_create(integration=outbound, user=User.objects.get(username=f"r{marker}"), number=marker)
     flow = Workflow.objects.filter(name__startswith=f"Workflow {marker}").first()
+    assert flow is not None
+    for about in (alert, None):
+        phone_call = PhoneCall.objects.create(
+            route_name=f"Route {marker}",
+            group=flow.group,
+            provider="Phones",
+            external_id=f"CA{marker}{about is None}",
+            caller=f"+{marker}",
+            caller_name=f"Caller {marker}",
+            state={},
+            phase="ended",
+            outcome="voicemail",
+            started_at=now,
+            ended_at=now,
+            alert=about,
+            recording=f"Said {marker}".encode(),
+            recording_seconds=2,
+            transcription=f"Said {marker}",
+        )
+        CallLeg.objects.create(call=phone_call, place=1, user_name=f"Rung {marker}", status="busy", rung_at=now)
     step = {"at": now.isoformat(), "said": f"Said {marker}", "calls": [call.pk]}
     WorkflowRun.objects.create(
         workflow=flow, alert=alert, status="done", created_at=now, ended_at=now, steps=[step], user_name=f"By {marker}"

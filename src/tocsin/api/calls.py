@@ -1,8 +1,8 @@
-"""Phone calls of hotlines, their recordings and figures, and the routes of the numbers that Tocsin answers."""
+"""Phone calls: the routes of numbers that Tocsin answers, and the calls that came."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,39 +12,41 @@ from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Permission
 from tocsin.api.errors import ReasonSchema, show
-from tocsin.api.framework import auth
 from tocsin.api.framework.auth import (
     AuthorizedRouter,
+    Moment,
     Number,
     PaginatedList,
     PaginationQuery,
+    audit_actor_of,
     caller,
     narrowed,
     page,
+    require,
 )
 from tocsin.api.framework.resources import ApiResource, register
-from tocsin.calls.history import recordings, send_recording, summarize_calls
-from tocsin.calls.models import PhoneCall
-from tocsin.calls.states import CallOutcome, LegStatus
+from tocsin.calls import service
+from tocsin.calls.history import summarize_calls
+from tocsin.calls.models import CallLeg, PhoneCall
+from tocsin.calls.states import CallOutcome, CallPhase, Cause, LegStatus
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Text
 from tocsin.resources.registry import CALL_ROUTES
 from tocsin.resources.resource import find
 
 call_routes_routes = register(ApiResource(CALL_ROUTES)).routes
 
-routes = AuthorizedRouter("phone-calls")
+routes = AuthorizedRouter("calls")
+
+_NO_RECORDING = Text("The call has no recording.")
 
 
-class PhoneCallFilters(PaginationQuery):
-    outcome: CallOutcome | None = Field(default=None, description="How it ended.")
-    client: str | None = Field(default=None, max_length=200, description="Name of the client.")
-
-
-class RingSchema(BaseModel):
+class CallLegSchema(BaseModel):
     """One ring of one person."""
 
-    user: str | None = Field(description="Username; null: the user was deleted.")
-    capacity: str = Field(description="Why this person, such as `primary`.")
-    number: str = Field(description="Number that was rung; masked for those who may not see it.")
+    user: str = Field(description="The person's name at the time.")
+    capacity: str = Field(description="Such as `secondary, Service Desk`.")
+    number: str = Field(description="Empty once the person's account is deleted.")
     round: int
     status: LegStatus
     reason: ReasonSchema | None
@@ -53,26 +55,29 @@ class RingSchema(BaseModel):
     ended_at: datetime | None
 
 
-class PhoneCallSchema(BaseModel):
-    """A call of a hotline."""
+class CallSchema(BaseModel):
+    """A call to a hotline."""
 
     id: int
-    route: str = Field(description="Name of its call route at the time.")
-    called: str = Field(description="Number that was called.")
-    caller: str = Field(description="Number of the caller; empty if it is withheld.")
+    route: str = Field(description="The route's name at the time.")
+    number: str = Field(description="The number that was called.")
+    caller: str = Field(description="Empty: withheld.")
     caller_name: str
     client: str
-    outcome: CallOutcome | None = Field(description="How it ended; null: in progress.")
-    cause: str = Field(description="Why no one took it, as a code; empty if someone did.")
+    phase: CallPhase
+    outcome: CallOutcome | None = Field(description="None: it is not decided yet.")
+    cause: Cause | None = Field(description="Why nobody took it, or why it went to voicemail.")
     started_at: datetime
     answered_at: datetime | None
     ended_at: datetime | None
-    answered_by: str | None = Field(description="Username of the person who took it.")
+    answered_by: str | None
     alert_id: int | None
-    is_test: bool
-    recording_seconds: int = Field(description="Length of its recording; 0: none was made.")
+    test: bool
+    recording_seconds: int
+    has_recording: bool = Field(description="Whether `/recording` serves it.")
+    recording_reason: ReasonSchema | None = Field(description="Why the recording could not be fetched.")
     transcription: str
-    rings: list[RingSchema]
+    legs: list[CallLegSchema]
 
 
 class CallCountSchema(BaseModel):
@@ -85,8 +90,8 @@ class HourCountSchema(BaseModel):
     calls: int
 
 
-class PhoneCallFiguresSchema(BaseModel):
-    """How the calls of a period went."""
+class CallFiguresSchema(BaseModel):
+    """How the calls of a period went; tests count for none."""
 
     calls: int
     answered: int
@@ -98,23 +103,62 @@ class PhoneCallFiguresSchema(BaseModel):
     by_hour: list[HourCountSchema]
 
 
-class FiguresQuery(BaseModel):
+class CallFiguresQuery(BaseModel):
     days: int = Field(default=30, ge=1, le=366, description="The last days.")
 
 
-@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[PhoneCallSchema], summary="Phone calls, newest first")
-def list_calls(request: HttpRequest, query: Query[PhoneCallFilters]) -> dict[str, Any]:
-    rows = narrowed(_rows(), query, "outcome", client="client__iexact")
-    return page(rows, query, _serializer_for(request), newest_first=True)
+class CallFilters(PaginationQuery):
+    phase: list[CallPhase] = []
+    outcome: list[CallOutcome] = []
+    caller: str | None = None
+    client: str | None = None
+    alert_id: Number | None = None
+    started_after: Moment | None = None
+    started_before: Moment | None = None
+
+
+def _show(calls: Sequence[PhoneCall]) -> list[dict[str, Any]]:
+    return [
+        show(
+            CallSchema,
+            call,
+            route=call.route_name,
+            number=call.called,
+            outcome=call.outcome or None,
+            cause=call.cause or None,
+            answered_by=call.answered_by.display_name if call.answered_by else None,
+            test=call.is_test,
+            has_recording=getattr(call, "has_recording", False),
+            legs=[_show_leg(leg) for leg in call.legs.all()],
+        )
+        for call in calls
+    ]
+
+
+def _show_leg(leg: CallLeg) -> dict[str, Any]:
+    return show(CallLegSchema, leg, user=leg.user_name)
+
+
+def _rows() -> Any:
+    return service.for_lists(PhoneCall.objects.select_related("answered_by").prefetch_related("legs"))
+
+
+@routes.get("", Permission.VIEW_ALERTS, answers=PaginatedList[CallSchema], summary="Calls to hotlines, newest first")
+def list_calls(request: HttpRequest, query: Query[CallFilters]) -> dict[str, Any]:
+    rows = narrowed(
+        _rows(), query, "caller", "alert_id", phase="phase__in", outcome="outcome__in", client="client__iexact",
+        started_after="started_at__gte", started_before="started_at__lt",
+    )  # fmt: skip
+    return page(rows, query, _show, newest_first=True)
 
 
 @routes.get(
-    "/figures", Permission.VIEW_ALERTS, answers=PhoneCallFiguresSchema, summary="How the calls of the last days went"
+    "/figures", Permission.VIEW_ALERTS, answers=CallFiguresSchema, summary="How the calls of the last days went"
 )
-def figures(request: HttpRequest, query: Query[FiguresQuery]) -> dict[str, Any]:
+def get_figures(request: HttpRequest, query: Query[CallFiguresQuery]) -> dict[str, Any]:
     found = summarize_calls(caller(request).now - timedelta(days=query.days))
     return show(
-        PhoneCallFiguresSchema,
+        CallFiguresSchema,
         found,
         by_person=[{"name": name, "calls": calls} for name, calls in found.by_person],
         by_client=[{"name": name, "calls": calls} for name, calls in found.by_client],
@@ -122,41 +166,32 @@ def figures(request: HttpRequest, query: Query[FiguresQuery]) -> dict[str, Any]:
     )
 
 
-@routes.get("/{int:id}", Permission.VIEW_ALERTS, answers=PhoneCallSchema, summary="One phone call")
-def get_call(request: HttpRequest, id: Number) -> dict[str, Any]:
-    return _serializer_for(request)([find(_rows(), str(id), label="phone call")])[0]
+@routes.get("/{id}", Permission.VIEW_ALERTS, answers=CallSchema, summary="One call, with every ring of a person")
+def get_call(request: HttpRequest, id: str) -> dict[str, Any]:
+    return _show([find(_rows(), id, label="call", name_column="external_id")])[0]
 
 
-@routes.get("/{int:id}/recording", Permission.VIEW_ALERTS, answers=None, summary="Its recording, as audio")
-def get_recording(request: HttpRequest, id: Number) -> HttpResponse:
-    return send_recording(find(recordings(id), str(id), label="phone call"), request.headers.get("Range", ""))
+_AUDIO = {media: {"schema": {"type": "string", "format": "binary"}} for media in sorted(service.PLAYABLE)}
 
 
-def _rows() -> Any:
-    return PhoneCall.objects.defer("recording", "state").select_related("answered_by").prefetch_related("legs__user")
+@routes.get(
+    "/{id}/recording",
+    Permission.VIEW_ALERTS,
+    answers=None,
+    summary="What was said on a call",
+    extra={"responses": {200: {"description": "The recording.", "content": _AUDIO}}},
+)
+def get_recording(request: HttpRequest, id: str) -> HttpResponse:
+    call = find(PhoneCall.objects.all(), id, label="call", name_column="external_id")
+    if call.recording is None:
+        raise Rejected("not_found", _NO_RECORDING())
+    return HttpResponse(bytes(call.recording), content_type=service.playable_type(call))
 
 
-def _serializer_for(request: HttpRequest) -> Callable[[Sequence[PhoneCall]], list[dict[str, Any]]]:
-    viewer = caller(request).viewer
-
-    def show_row(row: PhoneCall) -> dict[str, Any]:
-        rings = [
-            show(
-                RingSchema,
-                leg,
-                user=leg.user.username if leg.user else None,
-                number=auth.address(viewer, "voice", leg.number, leg.user_id, None),
-            )
-            for leg in row.legs.all()
-        ]
-        answered_by = row.answered_by.username if row.answered_by else None
-        return show(
-            PhoneCallSchema,
-            row,
-            route=row.route_name,
-            outcome=row.outcome or None,
-            answered_by=answered_by,
-            rings=rings,
-        )
-
-    return lambda rows: [show_row(row) for row in rows]
+@routes.delete(
+    "/{id}/recording", Permission.MANAGE_ROUTING, status=204, answers=None, summary="Delete what was said on a call"
+)
+def delete_recording(request: HttpRequest, id: str) -> None:
+    principal, call = caller(request), find(PhoneCall.objects.all(), id, label="call", name_column="external_id")
+    require(principal, Permission.MANAGE_ROUTING, call.group_id)
+    service.delete_recording(call, actor=audit_actor_of(principal), now=principal.now)

@@ -14,6 +14,7 @@ from django.http import HttpResponse
 
 from tocsin.alerts.models import Alert
 from tocsin.calls.models import PhoneCall
+from tocsin.calls.service import playable_type
 from tocsin.calls.states import CallOutcome
 
 
@@ -70,9 +71,9 @@ _RANGE = re.compile(r"bytes=(\d{1,10})-(\d{0,10})")
 def send_recording(call: PhoneCall, asked: str) -> HttpResponse:
     """Returns the recording of a call, or the range of it that a player asks for: Safari plays nothing else."""
     assert call.recording is not None
-    content, kind = bytes(call.recording), call.recording_type or "audio/mpeg"
+    content, kind = bytes(call.recording), playable_type(call)
     headers = {"Accept-Ranges": "bytes", "Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
-    headers["Content-Disposition"] = "inline"
+    headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     match = _RANGE.fullmatch(asked)
     first, last = (int(match[1]), int(match[2] or len(content) - 1)) if match else (0, len(content) - 1)
     if match is None or first > min(last, len(content) - 1):

@@ -181,8 +181,10 @@ class CallRouteSpec(OwnedSpec):
     )
     skip_rung: Annotated[
         bool,
-        InForm(_("Ring each number once"), _("Even if a later step names the same person again."), section="whom"),
-    ] = Field(default=False, description="Whether a number that was rung in a call is not rung again in it.")
+        InForm(
+            _("Ring each number once a round"), _("Even if a later step names the same person again."), section="whom"
+        ),
+    ] = Field(default=False, description="Whether a number rings once a round, however many steps name it.")
     caller_id: Annotated[
         CallerId,
         OneOf(),

@@ -36,7 +36,7 @@ from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.roles import UNLIMITED, TokenLimits, TokenScope
 from tocsin.alerts.models import Alert
 from tocsin.api.application import api
-from tocsin.calls.models import CallRoute, PhoneCall
+from tocsin.calls.models import CallRoute
 from tocsin.core.runtime import clock
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import ClientTable, InboundMessage, Integration, MaintenanceWindow
@@ -87,7 +87,7 @@ _TEXTS = re.compile(r"text|subject|body|note|message|summary|details|description
 #: What the last part of a path names, by the part before it: the model, and the lookup of the other side's rows.
 IN_PATHS: Mapping[str, tuple[type[Model], str]] = {
     "alerts": (Alert, "subject__contains"), "audit-log": (AuditEntry, "actor_name__contains"),
-    "call-routes": (CallRoute, "name__contains"), "phone-calls": (PhoneCall, "route_name__contains"),
+    "call-routes": (CallRoute, "name__contains"),
     "calendar-feeds": (CalendarFeed, "owner__username__contains"), "calls": (Call, "integration__name__contains"),
     "client-alerts": (Alert, "subject__contains"), "client-tables": (ClientTable, "name__contains"),
     "contact-methods": (ContactMethod, "user__username__contains"), "contacts": (GroupContact, "label__contains"),
