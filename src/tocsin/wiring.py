@@ -7,6 +7,7 @@ from uuid import UUID
 from tocsin.access import audit
 from tocsin.access import audit_log as access
 from tocsin.alerts import commands, store
+from tocsin.calls import service as calls
 from tocsin.configure import models as import_runs
 from tocsin.core import hooks
 from tocsin.core.runtime.periodic_tasks import PeriodicTask
@@ -18,7 +19,7 @@ from tocsin.inbound import tasks
 from tocsin.inbound.admin import commands as integrations
 from tocsin.inbound.config.registry import IntegrationRegistry
 from tocsin.inbound.deciding import state
-from tocsin.notify import listener, notices, pause
+from tocsin.notify import event_receiver, listener, notices, pause
 from tocsin.notify import worker as notify
 from tocsin.notify.dispatch import claim, updates
 from tocsin.notify.inbound import responder_actions, verification
@@ -62,6 +63,7 @@ _EXPIRIES = (
     *workflow_runs.EXPIRIES,
     *browser_sessions.EXPIRIES,
     *import_runs.EXPIRIES,
+    *calls.EXPIRIES,
 )
 
 
@@ -88,6 +90,8 @@ def install() -> None:
     for expiry in _EXPIRIES:
         hooks.EXPIRIES.register(expiry)
     hooks.DELETIONS.register(listener.erase_user, "user")
+    hooks.DELETIONS.register(calls.erase_user, "user")
+    event_receiver.HOTLINES.register(calls.handle_hotline)
     hooks.CHANGES.register(pause.reschedule_user, "user")
     for channel in CHANNELS.values():
         addresses.register(channel)
@@ -109,6 +113,7 @@ def worker_tasks(registry: IntegrationRegistry, node_id: UUID, role: str) -> tup
         *outbound_dispatcher.dispatcher_tasks(),
         *poller.polling_tasks(outbound_dispatcher.shared_dispatcher().pool),
         workflow_tasks.workflow_task(),
+        calls.calls_task(notify.shared_dispatcher().provider_pool),
         *access.access_tasks(),
         *operate.operate_tasks(),
     )

@@ -17,7 +17,7 @@ from tocsin.alerts.commands import Acknowledge, Actor, Close, NewAlert, NewEvent
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import FoundAlert, apply_command, create_manual_alert
 from tocsin.alerts.states import ActorKind, EventKind, Priority
-from tocsin.calls.models import CallRoute
+from tocsin.calls.models import CallLeg, CallRoute, PhoneCall
 from tocsin.calls.routes import CALL_ROUTES
 from tocsin.core.config import settings_store
 from tocsin.core.ids import uuid7
@@ -272,6 +272,26 @@ def _automatic(marker: str, alert: Alert, now: datetime) -> None:
     TicketLink.objects.create(integration=outbound, alert=alert, ticket=f"T{marker}", made_at=now)
     AgentMatch.objects.get_or_create(integration=outbound, user=User.objects.get(username=f"r{marker}"), number=marker)
     flow = Workflow.objects.filter(name__startswith=f"Workflow {marker}").first()
+    assert flow is not None
+    for about in (alert, None):
+        phone_call = PhoneCall.objects.create(
+            route_name=f"Route {marker}",
+            group=flow.group,
+            provider="Phones",
+            external_id=f"CA{marker}{about is None}",
+            caller=f"+{marker}",
+            caller_name=f"Caller {marker}",
+            state={},
+            phase="ended",
+            outcome="voicemail",
+            started_at=now,
+            ended_at=now,
+            alert=about,
+            recording=f"Said {marker}".encode(),
+            recording_seconds=2,
+            transcription=f"Said {marker}",
+        )
+        CallLeg.objects.create(call=phone_call, place=1, user_name=f"Rung {marker}", status="busy", rung_at=now)
     step = {"at": now.isoformat(), "said": f"Said {marker}", "calls": [call.pk]}
     WorkflowRun.objects.create(
         workflow=flow, alert=alert, status="done", created_at=now, ended_at=now, steps=[step], user_name=f"By {marker}"

@@ -58,6 +58,7 @@ _RESOURCES = (
     escalation_policies.routes,
     integrations.client_tables_routes,
     calls.call_routes_routes,
+    calls.routes,
     inbound_messages.delayed_alerts_routes,
     maintenance_windows.routes,
     users.routes,

@@ -1,1 +1,0 @@
-"""Workflows: automatic or manual actions on alerts, started by triggers."""

@@ -106,6 +106,8 @@ class PhoneCall(models.Model):
     #: When something has to be done for it, and until when a node does so.
     due_at = models.DateTimeField(null=True)
     claimed_until = models.DateTimeField(null=True)
+    #: When the alert pages again: the support hours begin.
+    raise_at = models.DateTimeField(null=True)
     #: NULL: there is none, it is not fetched yet, or it was deleted; `recording_reason` says why it cannot be had.
     recording = models.BinaryField(null=True)
     recording_type = models.TextField(default="", db_default="")
@@ -115,6 +117,11 @@ class PhoneCall(models.Model):
     transcription = models.TextField(default="", db_default="")
 
     objects: ClassVar[models.Manager[PhoneCall]] = BoundedManager()
+
+    @property
+    def recording_length(self) -> str:
+        """The length of the recording, as a player shows it."""
+        return f"{self.recording_seconds // 60}:{self.recording_seconds % 60:02}"
 
     class Meta:
         ordering = ("-id",)

@@ -7,10 +7,10 @@ repeated callback gets the same answer, and a process that takes a call over aft
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -21,13 +21,15 @@ from tocsin.calls.states import (
     CallPhase,
     Cause,
     LegStatus,
+    MenuAction,
+    MenuEntry,
     OutsideHours,
     RingOrder,
     RouteSettings,
     RouteTarget,
     TargetKind,
 )
-from tocsin.core.reasons import NO_REASON, Reason, ReasonType
+from tocsin.core.reasons import NO_REASON, Reason, ReasonType, reason_as_json
 from tocsin.notify.interfaces import CallStep, Gather, HangUp, Join, Park, Record, Say
 from tocsin.notify.text.formatting import spoken_phrase, voice_of
 
@@ -42,7 +44,6 @@ class Callee(msgspec.Struct, frozen=True):
     number: str
     #: In which capacity, such as "secondary, Service Desk".
     capacity: str = ""
-    language: str = ""
 
 
 #: The people of one moment: rung together.
@@ -62,7 +63,8 @@ class CallRing(msgspec.Struct, frozen=True):
     answered_at: datetime | None = None
     ended_at: datetime | None = None
     external_id: str = ""
-    reason: Reason = NO_REASON
+    #: Why it ended so, as `reason_as_json` writes it.
+    reason: Mapping[str, Any] = msgspec.field(default_factory=dict)
     #: How often it was asked for a key.
     asked: int = 0
     #: Whether the provider was asked to ring.
@@ -157,9 +159,10 @@ class CallCame(msgspec.Struct, frozen=True):
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """Whom to ring, answering `Plan`."""
+    """Whom to ring, answering `Plan`; for a client also whose people these are."""
 
     batches: tuple[Batch, ...]
+    target: RouteTarget | None = None
 
 
 class CallerKey(msgspec.Struct, frozen=True):
@@ -233,8 +236,9 @@ class Transcribed(msgspec.Struct, frozen=True):
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """The provider has the current document of the caller (None) or of a ring."""
+    """The provider has this document of the caller (None) or of a ring."""
 
+    document: str
     number: int | None = None
 
 
@@ -286,7 +290,9 @@ def advance(call: RoutedCall, event: CallEvent, now: datetime) -> RoutedCall:
         case Planned():
             if call.phase is not CallPhase.PLANNING:
                 return call
-            return _ring_next(replace(call, queue=_queue(call.settings, event.batches)), now)
+            client = call.target.text if call.target and call.target.kind is TargetKind.CLIENT else call.client
+            queue = _queue(call.settings, event.batches)
+            return _ring_next(replace(call, queue=queue, target=event.target or call.target, client=client), now)
         case CallerKey():
             return _caller_key(call, event.key, now) if event.document in ("", document_of(call)) else call
         case CallerBack():
@@ -304,7 +310,7 @@ def advance(call: RoutedCall, event: CallEvent, now: datetime) -> RoutedCall:
         case Transcribed():
             return replace(call, transcription=call.transcription or event.text[:MAX_TRANSCRIPTION_CHARS])
         case Shown():
-            return _shown(call, event.number)
+            return _shown(call, event)
         case Tick():
             return _tick(call, now)
         case _:
@@ -409,7 +415,7 @@ def _end(call: RoutedCall, outcome: CallOutcome, cause: Cause | None, now: datet
 
 
 def _stop(ring: CallRing, status: LegStatus, now: datetime, reason: Reason = NO_REASON) -> CallRing:
-    return replace(ring, status=status, ended_at=now, reason=reason)
+    return replace(ring, status=status, ended_at=now, reason=reason_as_json(reason))
 
 
 def _caller_key(call: RoutedCall, key: str, now: datetime) -> RoutedCall:
@@ -470,13 +476,24 @@ def _on_ring(call: RoutedCall, event: RingRequested | RingAnswered | RingKey | R
         return call
     match event:
         case RingRequested():
-            return _with(call, replace(ring, is_requested=True, external_id=ring.external_id or event.external_id))
+            return _with(call, _requested(call, ring, event.external_id, now))
         case RingAnswered():
             return _ring_answered(call, ring, event, now)
         case RingKey():
             return _ring_key(call, ring, event, now)
         case RingEnded():
             return _ring_ended(call, replace(ring, is_requested=True, is_over=True), event, now)
+
+
+def _requested(call: RoutedCall, ring: CallRing, external_id: str, now: datetime) -> CallRing:
+    """The ring after the order. Without the provider's id it is unknown whether the phone rings, and a report must say
+    so soon."""
+    deadline = ring.deadline
+    if not external_id and not ring.external_id:
+        deadline = min(deadline, now + GRACE)
+    elif ring.status is LegStatus.RINGING and not ring.external_id:
+        deadline = now + timedelta(seconds=call.settings.ring_seconds) + GRACE
+    return replace(ring, is_requested=True, external_id=ring.external_id or external_id, deadline=deadline)
 
 
 def _with(call: RoutedCall, ring: CallRing) -> RoutedCall:
@@ -546,7 +563,8 @@ def _tick(call: RoutedCall, now: datetime) -> RoutedCall:
     if call.phase is CallPhase.RINGING:
         for ring in call.rings:
             if ring.is_live and ring.deadline <= now:
-                call = _with(call, _stop(ring, LegStatus.NO_ANSWER, now, NOT_REPORTED()))
+                status = LegStatus.NO_ANSWER if ring.external_id else LegStatus.FAILED
+                call = _with(call, _stop(ring, status, now, NOT_REPORTED()))
         return _settle(call, now)
     if call.deadline > now:
         return call
@@ -658,11 +676,11 @@ def document_of_ring(ring: CallRing) -> str:
     return f"{ring.status} {ring.asked}" if ring.status is LegStatus.ASKED else str(ring.status)
 
 
-def _shown(call: RoutedCall, number: int | None) -> RoutedCall:
-    if number is None:
-        return replace(call, document=document_of(call))
-    ring = next((ring for ring in call.rings if ring.number == number), None)
-    return call if ring is None else _with(call, replace(ring, document=document_of_ring(ring)))
+def _shown(call: RoutedCall, event: Shown) -> RoutedCall:
+    if event.number is None:
+        return replace(call, document=event.document)
+    ring = next((ring for ring in call.rings if ring.number == event.number), None)
+    return call if ring is None else _with(call, replace(ring, document=event.document))
 
 
 # ---------- what the parties hear
@@ -674,10 +692,7 @@ def caller_steps(call: RoutedCall, *, is_first: bool = False) -> tuple[CallStep,
     greeting = _say(language, *_greeting(call)) if is_first else ()
     match call.phase:
         case CallPhase.MENU:
-            keys = [
-                spoken_phrase("phone call", "For {name}, press {key}.", language, name=entry.label, key=entry.key)
-                for entry in call.settings.menu
-            ]
+            keys = [_offer(entry, language) for entry in call.settings.menu]
             return (Gather((*greeting, *_say(language, *keys)), name=name),)
         case CallPhase.PLANNING | CallPhase.RINGING | CallPhase.TALKING:
             waiting = spoken_phrase("phone call", "We are calling the people on duty. Please hold the line.", language)
@@ -693,7 +708,7 @@ def caller_steps(call: RoutedCall, *, is_first: bool = False) -> tuple[CallStep,
 
 def ring_steps(call: RoutedCall, ring: CallRing) -> tuple[CallStep, ...]:
     """Returns what a person who picked up hears now."""
-    language = ring.callee.language or call.settings.language
+    language = call.settings.language
     match ring.status:
         case LegStatus.ASKED:
             question = spoken_phrase(
@@ -724,6 +739,14 @@ def conference_of(call: RoutedCall) -> str:
 
 def _say(language: str, *texts: str) -> tuple[Say, ...]:
     return tuple(Say(text, voice_of(language)) for text in texts if text)
+
+
+def _offer(entry: MenuEntry, language: str) -> str:
+    if name := entry.label or (entry.text if entry.action is MenuAction.CLIENT else ""):
+        return spoken_phrase("phone call", "For {name}, press {key}.", language, name=name, key=entry.key)
+    if entry.action is MenuAction.VOICEMAIL:
+        return spoken_phrase("phone call", "To leave a message, press {key}.", language, key=entry.key)
+    return spoken_phrase("phone call", "Press {key}.", language, key=entry.key)
 
 
 def _greeting(call: RoutedCall) -> Iterator[str]:

@@ -26,7 +26,7 @@ from tocsin.calls.states import (
     RouteTarget,
     TargetKind,
 )
-from tocsin.core.reasons import Text, sentence
+from tocsin.core.reasons import Term, Text, sentence
 from tocsin.core.reasons import translatable as _
 from tocsin.core.validation.inputs import NO_SUCH_GROUP, REQUIRED, TOO_MANY_ENTRIES
 from tocsin.core.validation.spec import (
@@ -43,7 +43,10 @@ from tocsin.core.validation.spec import (
 )
 from tocsin.escalation.policy import NO_SUCH_POLICY, NO_SUCH_SUPPORT_HOURS
 from tocsin.notify.channels.phone import NOT_A_NUMBER, is_phone_number
+from tocsin.notify.models import Provider
+from tocsin.notify.providers.pool import KINDS
 from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
+from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.changes.users import LANGUAGES
 from tocsin.people.models import names_check
@@ -178,8 +181,10 @@ class CallRouteSpec(OwnedSpec):
     )
     skip_rung: Annotated[
         bool,
-        InForm(_("Ring each number once"), _("Even if a later step names the same person again."), section="whom"),
-    ] = Field(default=False, description="Whether a number that was rung in a call is not rung again in it.")
+        InForm(
+            _("Ring each number once a round"), _("Even if a later step names the same person again."), section="whom"
+        ),
+    ] = Field(default=False, description="Whether a number rings once a round, however many steps name it.")
     caller_id: Annotated[
         CallerId,
         OneOf(),
@@ -327,6 +332,17 @@ class CallRouteSpec(OwnedSpec):
                 errors.add(place, sentence("this needs voicemail, which is disabled."))
 
 
+def _check_accounts(read: CallRouteSpec, errors: SpecErrors) -> None:
+    number: Any = read.provider  # a name while it is read, then its id
+    provider = Provider.objects.filter(pk=number).first() if not errors.has("provider") else None
+    kind = KINDS.get(provider.kind) if provider else None
+    if kind is not None and not kind.carries_calls:
+        errors.add("provider", sentence("{kind} carries no calls to hotlines.", kind=Term(kind.label)))
+    ticket: Any = read.ticket_integration
+    if ticket and not OutboundIntegration.objects.filter(pk=ticket, kind="haloitsm").exists():
+        errors.add("ticket_integration", sentence("must be an outbound integration to HaloITSM."))
+
+
 def _check(existing: CallRoute | None) -> Callable[[CallRouteSpec, SpecErrors], None]:
     """Besides the name and the owner: a number belongs to one route, the provider carries calls, tickets are created by
     a service desk."""
@@ -334,6 +350,7 @@ def _check(existing: CallRoute | None) -> Callable[[CallRouteSpec, SpecErrors], 
 
     def check(read: CallRouteSpec, errors: SpecErrors) -> None:
         check_name(read, errors)
+        _check_accounts(read, errors)
         with boundary.unbounded():
             routes = CallRoute.objects.exclude(pk=existing.pk) if existing else CallRoute.objects.all()
             taken = {

@@ -12,6 +12,7 @@ from typing import Any
 from psycopg import errors
 
 from tocsin.access import audit_log
+from tocsin.calls import service as calls
 from tocsin.core import hooks
 from tocsin.core.config import settings_store
 from tocsin.core.db import database
@@ -103,6 +104,7 @@ _REPAIRS: tuple[ClockRepair, ...] = (
     dedup_key_store.lock_all_keys,
     *dedup_key_store.TIMERS,
     *workflow_runs.TIMERS,
+    calls.TIMERS,
     escalation.correct_after_rollback,
     results.TIMERS,
     receipts.TIMERS,

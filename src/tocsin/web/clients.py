@@ -175,7 +175,7 @@ class ClientTableForm(SpecForm):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         clients = self.current.get("clients")
-        self.initial["clients"] = commands.to_csv(clients) if clients else "client, group, policy\n"
+        self.initial["clients"] = commands.to_csv(clients) if clients else "client, group, policy, numbers\n"
 
     def clean_file(self) -> str:
         """Return the file's text, or "" without a file."""

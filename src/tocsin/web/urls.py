@@ -258,6 +258,9 @@ _client_tables = [
 ]
 
 _calls = [
+    path("", calls.call_list, name="calls"),
+    path("<int:number>/", calls.call, name="call"),
+    path("<int:number>/recording", calls.recording, name="call_recording"),
     path("routes/", calls.route_list, name="call_routes"),
     path("routes/new/", calls.edit_route, name="new_call_route"),
     path("routes/<int:number>/", calls.edit_route, name="call_route"),

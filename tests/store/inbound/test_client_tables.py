@@ -82,17 +82,26 @@ def test_second_import_changes_nothing_and_policies_follow_their_fallback(now: d
 def test_csv_parses_with_or_without_heading_and_bad_rows_named(now: datetime) -> None:
     rows = [
         {"client": "Acme", "group": "Gold team", "escalation_policy": "Gold"},
-        {"client": "Initech", "group": "Desk"},
+        {"client": "Initech", "group": "Desk", "numbers": ["+41431234*", "+41440000001"]},
     ]
-    assert specs.from_csv("Client;Group;Policy\nAcme;Gold team;Gold\n\nInitech;Desk\n") == rows
+    text = "Client;Group;Policy\nAcme;Gold team;Gold\n\nInitech;Desk;;+41431234* +41440000001\n"
+    assert specs.from_csv(text) == rows
     assert specs.from_csv(specs.to_csv(rows)) == rows
     table = ClientTable.objects.get()
-    bad = [{"client": "Acme", "group": "Nobody's"}, {"client": "acme", "group": "Desk"}, {"client": "Umbrella"}]
+    bad = [
+        {"client": "Acme", "group": "Nobody's"}, {"client": "acme", "group": "Desk"}, {"client": "Umbrella"},
+        {"client": "Hooli", "group": "Desk", "numbers": ["043 123 45 67"]},
+    ]  # fmt: skip
     with pytest.raises(Rejected) as refused:
         specs.save_client_table({"name": "Customers", "clients": bad}, existing=table, actor=ACTOR, now=now)
-    assert set(refused.value.fields) == {"clients[0].group", "clients[1].client", "clients[2].group"}
+    assert set(refused.value.fields) == {
+        "clients[0].group",
+        "clients[1].client",
+        "clients[2].group",
+        "clients[3].numbers",
+    }
     with pytest.raises(Rejected, match="Row 2 has more than"):
-        specs.from_csv("Acme,Desk\nInitech,Desk,Gold,more\n")
+        specs.from_csv("Acme,Desk\nInitech,Desk,Gold,+4143,more\n")
 
 
 def test_client_table_and_its_references_are_protected_from_deletion(now: datetime) -> None:

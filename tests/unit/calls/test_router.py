@@ -169,8 +169,8 @@ def test_silent_provider_ends_the_call_truthfully() -> None:
     for _ in range(10):
         now += timedelta(minutes=10)
         call = advance(call, Tick(), now)
-    assert (call.phase, call.cause) == (CallPhase.ENDED, Cause.NOBODY_ANSWERED)
-    assert statuses(call) == ["no_answer"]
+    assert (call.phase, call.cause) == (CallPhase.ENDED, Cause.ALL_FAILED)
+    assert statuses(call) == ["failed"]
 
 
 def test_second_acceptance_hears_who_has_it() -> None:
@@ -254,14 +254,14 @@ class World:
         if not self.is_caller_gone:
             assert router.caller_steps(self.call)
             self.heard = router.document_of(self.call)
-            self.happen(Shown())
+            self.happen(Shown(self.heard))
 
     def answer_ring(self, event: RingAnswered | RingKey) -> None:
         self.happen(event)
         ring = next((ring for ring in self.call.rings if ring.number == event.number), None)
         if ring is None or self.legs.get(ring.number) != "up":
             return
-        self.happen(Shown(ring.number))
+        self.happen(Shown(router.document_of_ring(ring), ring.number))
         self.hear(ring.number, router.document_of_ring(ring))
 
     def hear(self, number: int, document: str) -> None:
@@ -291,9 +291,9 @@ class World:
                         self.happen(RingRequested(ring.number, f"L{ring.number}"))
                 case MoveCaller() if not refuses:
                     self.heard = router.document_of(self.call)
-                    self.happen(Shown())
+                    self.happen(Shown(self.heard))
                 case MoveRing(ring) if not refuses:
-                    self.happen(Shown(ring.number))
+                    self.happen(Shown(router.document_of_ring(ring), ring.number))
                     self.hear(ring.number, router.document_of_ring(ring))
                 case EndRing(ring) if not refuses:
                     self.legs[ring.number] = "over"

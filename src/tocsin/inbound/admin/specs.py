@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -188,6 +189,22 @@ MAX_CLIENTS = 5_000
 _Name = Annotated[str, Field(max_length=200)]
 
 
+_NOT_A_NUMBER = Text(
+    '"{number}" is not a phone number with its country code, nor the beginning of one such as +41431*.'
+)
+_NUMBER = re.compile(r"\+[1-9][0-9]{2,14}\*?")
+MAX_CLIENT_NUMBERS = 50
+
+
+def _numbers(value: object) -> object:
+    """Returns phone numbers without the spaces in them; None for none."""
+    numbers = tuple("".join(str(number).split()) for number in to_tuple(value, MAX_CLIENT_NUMBERS)) if value else ()
+    for number in numbers:
+        if not _NUMBER.fullmatch(number):
+            raise InvalidValue(_NOT_A_NUMBER(number=number[:50]))
+    return numbers or None
+
+
 class ClientSpec(Spec):
     """A client."""
 
@@ -197,6 +214,10 @@ class ClientSpec(Spec):
     )
     policy: Annotated[_Name | None, Reference("escalation.Policy", UNKNOWN_REFERENCES[POLICY])] = Field(
         default=None, alias="escalation_policy", description="Name of the escalation policy."
+    )
+    numbers: Annotated[tuple[str, ...] | None, BeforeValidator(_numbers)] = Field(
+        default=None,
+        description="Phone numbers from which the client calls, with country code. `+41431234*`: all that begin so.",
     )
 
     def check(self, errors: SpecErrors) -> None:
@@ -211,7 +232,10 @@ class ClientTableSpec(OwnedSpec):
         tuple[ClientSpec, ...],
         BeforeValidator(lambda clients: to_tuple(clients, MAX_CLIENTS)),
         Field(json_schema_extra={"maxItems": MAX_CLIENTS}),
-        InForm(_("Clients"), _("One per row: client, group, policy. The policy is optional.")),
+        InForm(
+            _("Clients"),
+            _("One per row: client, group, policy, phone numbers. Policy and numbers are optional."),
+        ),
     ] = Field(default=(), description="Clients with a group, a policy or both.")
 
     def check(self, errors: SpecErrors) -> None:
@@ -222,35 +246,47 @@ CLIENT_TABLES = FlatObject("client_table", ClientTable, ClientTableSpec)
 save_client_table = CLIENT_TABLES.save
 
 
-def from_csv(text: str) -> list[dict[str, str]]:
-    """Parses the clients of a CSV: client, group, policy, separated by commas, semicolons or tabs; skips a header row.
+def from_csv(text: str) -> list[dict[str, Any]]:
+    """Parses the clients of a CSV: client, group, policy and phone numbers (with spaces between them), separated
+    by commas, semicolons or tabs; skips a header row.
 
     Raises Rejected that names the row.
     """
-    clients: list[dict[str, str]] = []
+    clients: list[dict[str, Any]] = []
     problems: list[Rejected] = []
     for row_number, cells in enumerate(inputs.read_csv(text), start=1):
         if not any(cells) or (
             row_number == 1 and cells[0].casefold() in ("client", "client name", "client_id", "name")
         ):
             continue
-        if len(cells) > 3 and any(cells[3:]):
+        if len(cells) > 4 and any(cells[4:]):
             problems.append(
                 Rejected(
-                    "invalid", sentence("Row {row} has more than client, group and policy.", row=row_number), "clients"
+                    "invalid",
+                    sentence("Row {row} has more than client, group, policy and phone numbers.", row=row_number),
+                    "clients",
                 )
             )
             continue
-        entry = dict(zip(("client", "group", "escalation_policy"), cells, strict=False))
+        entry: dict[str, Any] = dict(zip(("client", "group", "escalation_policy"), cells, strict=False))
+        entry["numbers"] = cells[3].split() if len(cells) > 3 else []
         clients.append({key: value for key, value in entry.items() if value})
     raise_all(problems)
     return clients
 
 
-def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
+def to_csv(clients: Sequence[Mapping[str, Any]]) -> str:
     """Returns the clients as CSV, in the form that `from_csv` parses."""
-    rows = [[client["client"], client.get("group", ""), client.get("escalation_policy", "")] for client in clients]
-    return inputs.write_csv([["client", "group", "policy"], *rows])
+    rows = [
+        [
+            client["client"],
+            client.get("group", ""),
+            client.get("escalation_policy", ""),
+            " ".join(client.get("numbers", ())),
+        ]
+        for client in clients
+    ]
+    return inputs.write_csv([["client", "group", "policy", "numbers"], *rows])
 
 
 # ---------- specs

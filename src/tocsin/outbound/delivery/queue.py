@@ -299,6 +299,20 @@ def first_creation_calls(
     }
 
 
+def create_ticket(connection: Connection, integration_id: int, alert_id: int, now: datetime) -> None:
+    """Queues the creation of a ticket for an alert that no integration connects to Halo. Once; nothing, if the
+    integration is disabled or no service desk."""
+    row = database.row(
+        connection,
+        "SELECT settings FROM outbound_outboundintegration WHERE id = %s AND is_enabled AND kind = 'haloitsm'",
+        (integration_id,),
+    )
+    if row is not None:
+        values = load_alert_values(connection, [alert_id])
+        calls = first_creation_calls(connection, {alert_id: (integration_id, row["settings"])}, values)
+        queue(connection, [*calls.values()], now)
+
+
 def retry_creation(
     connection: Connection,
     integration_id: int,

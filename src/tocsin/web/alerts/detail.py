@@ -29,6 +29,8 @@ from tocsin.alerts.lifecycle import REOPEN_WINDOW, UNDO_WINDOW
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.service import VisibleAlert, find_alerts
 from tocsin.alerts.states import ACTIVE, LIFECYCLE_EVENTS, AlertStatus, CommandChannel, CommandKind, EventKind
+from tocsin.calls import service as calls
+from tocsin.calls.models import PhoneCall
 from tocsin.core.db import database
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import as_reason, local_moment
@@ -501,6 +503,7 @@ def alert_context(
         "joined": list(GroupMember.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
         "unsent": outbound.unsent(alert.pk),
         "ticket": writeback.ticket_of_alert(alert),
+        "calls": calls.for_lists(PhoneCall.objects.filter(alert=alert).prefetch_related("legs")),
         "buttons": views.available_buttons(found, request.now),
         "workflow_runs": views.workflow_history(found),
         "is_acknowledged": bool(acknowledgements) and alert.status == AlertStatus.OPEN,
