@@ -38,8 +38,8 @@ def summarize_calls(since: datetime) -> CallFigures:
     """Returns the figures of the calls since then."""
     calls = PhoneCall.objects.filter(started_at__gte=since, is_test=False).order_by()
     counts = dict(calls.values_list("outcome").annotate(Count("pk")))
-    answered = calls.filter(answered_at__isnull=False)
-    waits = [(taken - came).total_seconds() for came, taken in answered.values_list("started_at", "answered_at")]
+    times = calls.filter(answered_at__isnull=False).values_list("started_at", "answered_at")
+    waits = [(taken - came).total_seconds() for came, taken in times if taken is not None]
     people = answered.filter(answered_by__isnull=False).values_list("answered_by__name").annotate(Count("pk"))
     clients = calls.exclude(client="").values_list("client").annotate(Count("pk"))
     hours = calls.annotate(hour=ExtractHour("started_at", tzinfo=UTC)).values_list("hour").annotate(Count("pk"))
