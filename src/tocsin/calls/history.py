@@ -38,7 +38,8 @@ def summarize_calls(since: datetime) -> CallFigures:
     """Returns the figures of the calls since then."""
     calls = PhoneCall.objects.filter(started_at__gte=since, is_test=False).order_by()
     counts = dict(calls.values_list("outcome").annotate(Count("pk")))
-    times = calls.filter(answered_at__isnull=False).values_list("started_at", "answered_at")
+    answered = calls.filter(answered_at__isnull=False)
+    times = answered.values_list("started_at", "answered_at")
     waits = [(taken - came).total_seconds() for came, taken in times if taken is not None]
     people = answered.filter(answered_by__isnull=False).values_list("answered_by__name").annotate(Count("pk"))
     clients = calls.exclude(client="").values_list("client").annotate(Count("pk"))
