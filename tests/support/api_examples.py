@@ -909,6 +909,7 @@ NARROWED = frozenset({"GET audit-log", "GET audit-log/export"})
 
 #: Here something else answers at the public URL, which is told once somebody may ask.
 ANSWERED_ELSEWHERE = {
+    "POST call-routes/{id}/test-call": (400, "invalid"),
     "POST integrations/{id}/send-sample": (502, "needs_attention"),
     "POST integrations/{id}/test-mailbox": (400, "no_mailbox", "imap.mailbox"),
 }
