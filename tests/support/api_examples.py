@@ -845,6 +845,10 @@ EXAMPLES: Mapping[str, Example] = {
     "GET calls/{id}/recording": lambda world: (f"calls/{_phone_call(world)}/recording", None),
     "DELETE calls/{id}/recording": lambda world: (f"calls/{_phone_call(world)}/recording", None),
     **_configured("call-routes", _call_route_spec, lambda world: CALL_ROUTES.save(_call_route_spec(world), **world.by)),
+    "POST call-routes/{id}/test-call": lambda world: (
+        f"call-routes/{CALL_ROUTES.save(_call_route_spec(world), **world.by).pk}/test-call",
+        None,
+    ),
     **_configured(
         "client-reports",
         _client_report_spec,
@@ -905,6 +909,7 @@ NARROWED = frozenset({"GET audit-log", "GET audit-log/export"})
 
 #: Here something else answers at the public URL, which is told once somebody may ask.
 ANSWERED_ELSEWHERE = {
+    "POST call-routes/{id}/test-call": (400, "invalid"),
     "POST integrations/{id}/send-sample": (502, "needs_attention"),
     "POST integrations/{id}/test-mailbox": (400, "no_mailbox", "imap.mailbox"),
 }

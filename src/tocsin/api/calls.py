@@ -28,13 +28,38 @@ from tocsin.api.framework.resources import ApiResource, register
 from tocsin.calls import service
 from tocsin.calls.history import summarize_calls
 from tocsin.calls.models import CallLeg, PhoneCall
+from tocsin.calls.routes import call_for_test
 from tocsin.calls.states import CallOutcome, CallPhase, Cause, LegStatus
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text
 from tocsin.resources.registry import CALL_ROUTES
 from tocsin.resources.resource import find
 
-call_routes_routes = register(ApiResource(CALL_ROUTES)).routes
+CALL_ROUTE_RESOURCE = ApiResource(CALL_ROUTES)
+call_routes_routes = CALL_ROUTE_RESOURCE.routes
+
+
+class TestCallResponse(BaseModel):
+    """A test call that the provider makes."""
+
+    number: str = Field(description="Your number, which rings.")
+
+
+@call_routes_routes.post(
+    "/{id}/test-call",
+    Permission.MANAGE_ROUTING,
+    status=202,
+    answers=TestCallResponse,
+    summary="Calls you, as a caller of the route: whom it reaches is rung",
+)
+def test_call(request: HttpRequest, id: str) -> dict[str, Any]:
+    """Your first contact method for calls rings. The alert of the call is marked as a test."""
+    principal = caller(request)
+    route = CALL_ROUTE_RESOURCE.find_authorized(id, principal, Permission.MANAGE_ROUTING)
+    return {"number": call_for_test(route, principal.user.pk)}
+
+
+register(CALL_ROUTE_RESOURCE)
 
 routes = AuthorizedRouter("calls")
 

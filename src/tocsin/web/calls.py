@@ -8,18 +8,22 @@ from datetime import timedelta
 from typing import Any
 
 from django import forms
+from django.contrib import messages
 from django.http import HttpResponse
+from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.calls.history import recordings, send_recording, summarize_calls
 from tocsin.calls.models import CallRoute, PhoneCall
+from tocsin.calls.routes import call_for_test
 from tocsin.calls.states import CallOutcome, Cause, LegStatus
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import local_term, translatable
+from tocsin.notify.channels.phone import format_for_display
 from tocsin.resources.registry import CALL_ROUTES
-from tocsin.web.http.request import SignedInRequest, find_row, may_somewhere, render_view
+from tocsin.web.http.request import SignedInRequest, find_editable, find_row, may_somewhere, render_view, reporting
 from tocsin.web.ui import object_list
 from tocsin.web.ui.confirm_delete import ObjectPage
 from tocsin.web.ui.forms import CodeField, SpecForm, field_error_text, problems_of, show_rejection
@@ -137,6 +141,16 @@ class CallRoutePage(ObjectPage[CallRoute]):
 
 
 edit_route = CallRoutePage(_ROUTES)
+
+
+@require_POST
+def test_call(request: SignedInRequest, number: int) -> HttpResponse:
+    """Call the user, who then is a caller of the route."""
+    route = find_editable(request, CALL_ROUTES, number)
+    with reporting(request, route.name):
+        phone = format_for_display(call_for_test(route, request.user.pk))
+        messages.success(request, _("%(number)s rings now. Pick up: you are the caller.") % {"number": phone})
+    return redirect("call_route", number)
 
 
 # ---------- calls

@@ -264,6 +264,7 @@ _calls = [
     path("routes/", calls.route_list, name="call_routes"),
     path("routes/new/", calls.edit_route, name="new_call_route"),
     path("routes/<int:number>/", calls.edit_route, name="call_route"),
+    path("routes/<int:number>/test-call", calls.test_call, name="test_call"),
     path("routes/<int:number>/delete/", delete_view(registry.CALL_ROUTES), name="delete_call_route"),
 ]
 
