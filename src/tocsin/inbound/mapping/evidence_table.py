@@ -302,7 +302,7 @@ FORMS: Final = (
     ("i", ("o",)), ("en", ("",)), ("e", ("", "o", "ed")), ("", ("ed", "d")),
 )  # fmt: skip
 #: What turns a word around: "unblocked", "débloqué", "entsperrt", "sbloccato".
-OPPOSITES: Final = ("un", "de", "dé", "des", "ent", "s", "ont")
+OPPOSITES: Final = ("un", "dé", "des", "ent", "s", "ont")
 #: The end of what is named beside it: "alarma_fin", "end of alarm", "fault.gone".
 ENDS: Final = _words("end ended ende fin fine einde over gone")
 #: How German names of problems end: "Netzausfall".
