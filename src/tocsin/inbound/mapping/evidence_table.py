@@ -168,8 +168,8 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         riarmata retrouvé refroidi rempli renouvelé renouvelée réparé réparée redémarré redémarrée enfriado rellenado
         renovado
         renovada reparado reparada reanudado raffreddato riempito riparato riparata rinnovato rinnovata ritrovato
-        ripartito
-        ripartita asciutto sbloccato sbloccata seco droog normaal normale afgekoeld bijgevuld verlengd gerepareerd gereset accesible
+        ripartito ripartita asciutto sbloccato sbloccata seco droog normaal normale afgekoeld bijgevuld verlengd
+        gerepareerd gereset accesible
         restored solved succeeded success successful up back_to_normal alive nominal optimal reconnected remediated
         repaired responding resumed successfully
     """,
