@@ -549,6 +549,7 @@ def test_empty_list_of_problems_opens_nothing(payload: dict[str, Any]) -> None:
         {"message": "Disk full again on db1"},
         {"meldung": "Pumpe wieder ausgefallen"},
         {"message": "New version available"},
+        {"alert": "CPU rule", "alertStatus": "default"},
         {"objekt": "vpn.metallbau-frei.example", "titel": "Zertifikat abgelaufen"},
     ],
 )

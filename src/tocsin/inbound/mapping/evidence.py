@@ -159,7 +159,8 @@ def _daily_event(objects: MessageObjects, votes: Collection[_Vote]) -> str | Non
     said = (value for name, value in texts if _PLACES[name] == table.SENTENCE and len(value) <= _MAX_STATUS_CHARS)
     event = next(chain(filter(is_daily_event, (*happened, *named, *said)), filter(is_routine, titles)), None)
     if event is not None and meaning_of(event) is _CLOSE:
-        event = "update published"  # "Release 9.2 is live" ends nothing.
+        # "Release 9.2 is live" ends nothing.
+        event = None if any(vote.meaning is _CLOSE for vote in votes) else "update published"
     event = event or _filled_in(objects, texts) or _measured(objects)
     if event is None or any(map(_is_of_fault, texts)):
         return None

@@ -168,8 +168,8 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         riarmata retrouvé refroidi rempli renouvelé renouvelée réparé réparée redémarré redémarrée enfriado rellenado
         renovado
         renovada reparado reparada reanudado raffreddato riempito riparato riparata rinnovato rinnovata ritrovato
-        ripartito
-        ripartita asciutto seco droog normaal normale afgekoeld bijgevuld verlengd gerepareerd gereset accesible
+        ripartito ripartita asciutto sbloccato sbloccata seco droog normaal normale afgekoeld bijgevuld verlengd
+        gerepareerd gereset accesible
         restored solved succeeded success successful up back_to_normal alive nominal optimal reconnected remediated
         repaired responding resumed successfully
     """,
@@ -301,8 +301,8 @@ FORMS: Final = (
     ("ing", ("", "e", "ed")), ("es", ("", "e")), ("as", ("o", "a")), ("os", ("o",)), ("s", ("", "ed")), ("a", ("o",)),
     ("i", ("o",)), ("en", ("",)), ("e", ("", "o", "ed")), ("", ("ed", "d")),
 )  # fmt: skip
-#: What turns a word around: "unblocked", "débloqué", "entsperrt", "sbloccato".
-OPPOSITES: Final = ("un", "de", "dé", "des", "ent", "s", "ont")
+#: What turns a word around: "unblocked", "débloqué", "desbloqueado".
+OPPOSITES: Final = ("un", "dé", "des", "ent", "ont")
 #: The end of what is named beside it: "alarma_fin", "end of alarm", "fault.gone".
 ENDS: Final = _words("end ended ende fin fine einde over gone")
 #: How German names of problems end: "Netzausfall".

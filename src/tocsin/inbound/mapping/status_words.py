@@ -217,7 +217,7 @@ _MIN_FORM: Final = 6
 _MAX_FORM: Final = 30
 
 
-_MIN_REST: Final = 5
+_MIN_REST: Final = 6
 _OPPOSITES: Final = {StatusMeaning.OPEN: StatusMeaning.CLOSE, StatusMeaning.CLOSE: StatusMeaning.OPEN}
 
 
