@@ -376,7 +376,7 @@ def test_missed_call_becomes_a_ticket_once(hotline: Hotline) -> None:
     desk = {
         "name": "Halo",
         "kind": "haloitsm",
-        "url": "https://halo.example.org",
+        "base_url": "https://halo.example.org",
         "client_id": "x",
         "client_secret": "y",
     }
