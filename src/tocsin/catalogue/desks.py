@@ -403,7 +403,8 @@ class Desk:
 @cache
 def load_desks() -> Mapping[str, Desk]:
     """Every ticket system that a file describes, by the name of its connector. Raises Rejected for a wrong file."""
-    return {desk.name: desk for file in desk_files(KINDS) for desk in [read_desk(file)]}
+    found = sorted(map(read_desk, desk_files(KINDS)), key=lambda desk: desk.spec.title.casefold())
+    return {desk.name: desk for desk in found}
 
 
 def desk_files(folder: Path) -> list[Path]:
@@ -435,7 +436,7 @@ def table() -> str:
     columns = ("note", "public", "status", "agent", "team", "priority")
     head = ("ticket system", "`kind`", "opens and closes alerts", *columns, "new ticket", "webhook by Tocsin", "tried")
     rows = [head, tuple("---" for _ in head)]
-    for desk in sorted(load_desks().values(), key=lambda desk: desk.spec.title.casefold()):
+    for desk in load_desks().values():
         mark = "✓" if desk.spec.confirmed == "server" else "d"
         offered = [mark if name in desk.changes else "–" for name in columns]
         made = [mark if present else "–" for present in (desk.spec.create, desk.spec.webhook)]

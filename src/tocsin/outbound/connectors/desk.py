@@ -63,10 +63,6 @@ class DeskConnectionSpec(OutboundSpec):
     matched_agents: Agents = Field(
         default={}, alias="agents", description="Ids of agents by username, for users who are matched manually."
     )
-    time_zone: Annotated[
-        TimeZone | None,
-        InForm(_("Time zone for notes"), widget="zone", empty=_("Installation default"), is_last=True),
-    ] = Field(default=None, description="Time zone of times in notes. Default: the setting `time_zone`.")
     rate: int = Field(default=5, ge=1, le=50, description="Requests a second, at most.")
     sync: SyncSpec | None = Field(
         default=None, description="What is written to the ticket. Default: a note for every event."
@@ -77,7 +73,7 @@ class DeskConnectionSpec(OutboundSpec):
 
     def settings(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name, one in self.desk.spec.settings.items() if not one.secret}
-        settings = {"base_url": self.base_url, "time_zone": self.time_zone, **own}
+        settings = {"base_url": self.base_url, "time_zone": getattr(self, "time_zone", None), **own}
         settings["create_ticket"] = self.create_ticket.settings() if self.create_ticket else None
         if self.rate != type(self).model_fields["rate"].default:
             settings["rate"] = self.rate
@@ -92,6 +88,9 @@ class DeskConnectionSpec(OutboundSpec):
         return self.matched_agents
 
 
+_Zone = Annotated[TimeZone | None, InForm(_("Time zone for notes"), widget="zone", empty=_("Installation default"))]
+
+
 def _spec_type(desk: Desk) -> type[OutboundSpec]:
     url = Annotated[
         str,
@@ -103,7 +102,9 @@ def _spec_type(desk: Desk) -> type[OutboundSpec]:
         "kind": (Annotated[str, OneOf((desk.name,))], Field(description="Kind of integration.")),
         "base_url": (url, Field(description=f"Address, such as {desk.spec.address}.")),
         "rate": (int, Field(default=desk.spec.rate, ge=1, le=50, description="Requests a second, at most.")),
+        # The settings of the file come before those that are rarely changed.
         **{name: _setting_field(one) for name, one in desk.spec.settings.items()},
+        "time_zone": (_Zone, Field(default=None, description="Time zone of times in notes. Default: `time_zone`.")),
     }
     name = "".join(part.capitalize() for part in desk.name.split("_"))
     spec: type[OutboundSpec] = create_model(f"{name}DeskSpec", __base__=DeskConnectionSpec, **fields)
