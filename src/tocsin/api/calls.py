@@ -56,7 +56,7 @@ def test_call(request: HttpRequest, id: str) -> dict[str, Any]:
     """Your first contact method for calls rings. The alert of the call is marked as a test."""
     principal = caller(request)
     route = CALL_ROUTE_RESOURCE.find_authorized(id, principal, Permission.MANAGE_ROUTING)
-    return {"number": call_for_test(route, principal.user.pk)}
+    return {"number": call_for_test(route, principal.user)}
 
 
 register(CALL_ROUTE_RESOURCE)
@@ -91,7 +91,7 @@ class CallSchema(BaseModel):
     client: str
     phase: CallPhase
     outcome: CallOutcome | None = Field(description="None: it is not decided yet.")
-    cause: Cause | None = Field(description="Why nobody took it, or why it went to voicemail.")
+    cause: Cause | None = Field(description="Why no one took it, or why it went to voicemail.")
     started_at: datetime
     answered_at: datetime | None
     ended_at: datetime | None

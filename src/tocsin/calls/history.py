@@ -60,9 +60,9 @@ def _most_first(rows: QuerySet[PhoneCall, tuple[str, int]]) -> list[tuple[str, i
     return sorted(rows, key=lambda row: (-row[1], row[0]))
 
 
-def recordings(number: int) -> QuerySet[PhoneCall]:
-    """Returns the call if it has a recording that the viewer may hear: that of an alert, whoever sees the alert."""
-    calls = PhoneCall.objects.filter(pk=number, recording__isnull=False)
+def with_recording() -> QuerySet[PhoneCall]:
+    """Returns the calls with a recording that the viewer may hear: that of an alert, whoever sees the alert."""
+    calls = PhoneCall.objects.filter(recording__isnull=False)
     return calls.filter(Q(alert=None) | Q(alert__in=Alert.objects.all()))
 
 

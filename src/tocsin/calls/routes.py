@@ -52,7 +52,7 @@ from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.changes.users import LANGUAGES
-from tocsin.people.models import ContactMethod, names_check
+from tocsin.people.models import ContactMethod, User, names_check
 
 _NO_SUCH_PROVIDER = Text('no provider named "{name}".')
 _NO_SUCH_OUTBOUND = Text('unknown outbound integration "{name}".')
@@ -437,13 +437,13 @@ _NO_PHONE = Text("You have no phone number for calls. Add one to your contact me
 _PROVIDER_DISABLED = Text("{provider} is disabled, or carries no calls.")
 
 
-def call_for_test(route: CallRoute, user_id: int) -> str:
+def call_for_test(route: CallRoute, user: User) -> str:
     """Calls the user, who then is a caller of the route. Returns the number that rings.
 
     Raises Rejected without a phone or a provider, and else as senders do. Holds no transaction.
     """
     channels = [name for name, channel in CHANNELS.items() if channel.is_call]
-    methods = ContactMethod.objects.filter(user=user_id, channel__in=channels, is_enabled=True, awaits_code=False)
+    methods = ContactMethod.objects.filter(user=user, channel__in=channels, is_enabled=True, awaits_code=False)
     if (method := methods.first()) is None:
         raise Rejected("invalid", _NO_PHONE())
     provider = route.provider

@@ -88,8 +88,8 @@ CAME = ReasonType("call.came", "{caller} called {route}")
 _WITHHELD = Text("A withheld number")
 _CAUSES: Mapping[Cause, ReasonType] = {
     Cause.CALLER_HUNG_UP: ReasonType("call.caller_hung_up", "the caller hung up"),
-    Cause.NOBODY_ON_CALL: ReasonType("call.nobody_on_call", "nobody was on call with a phone number"),
-    Cause.NOBODY_ANSWERED: ReasonType("call.nobody_answered", "nobody took the call"),
+    Cause.NOBODY_ON_CALL: ReasonType("call.nobody_on_call", "no one was on call with a phone number"),
+    Cause.NOBODY_ANSWERED: ReasonType("call.nobody_answered", "no one took the call"),
     Cause.ALL_FAILED: ReasonType("call.all_failed", "the provider could not ring anybody"),
     Cause.OUTSIDE_HOURS: ReasonType("call.outside_hours", "it was outside the support hours"),
     Cause.CHOSEN: ReasonType("call.chosen", "the caller chose it in the menu"),
@@ -107,15 +107,15 @@ _LEGS: Mapping[LegStatus, ReasonType] = {
     LegStatus.NO_ANSWER: ReasonType("call.leg_no_answer", "{user} was rung: no answer"),
     LegStatus.FAILED: ReasonType("call.leg_failed", "{user} could not be rung"),
     LegStatus.CANCELLED: ReasonType("call.leg_cancelled", "{user} was rung until the call was over"),
-    LegStatus.LATE: ReasonType("call.leg_late", "{user} picked up after somebody else had taken the call"),
+    LegStatus.LATE: ReasonType("call.leg_late", "{user} picked up after someone else had taken the call"),
 }
 ENDED = ReasonType("call.ended", "The call ended after {duration}")
 RECORDED = ReasonType("call.recorded", "The call has a recording of {duration}")
 RECORDING_LOST = ReasonType("call.recording_lost", "The recording of {duration} could not be fetched: {why}")
-HOURS_BEGAN = ReasonType("call.hours_began", "The support hours began, and nobody has answered the alert")
+HOURS_BEGAN = ReasonType("call.hours_began", "The support hours began, and no one has answered the alert")
 _NO_CARRIER = ReasonType("call.no_carrier", "The provider {provider} is disabled, or carries no calls.")
-_NOBODY_PAGED = ReasonType("call.nobody_paged", "The route names no policy, so nobody is paged.")
-_ANSWERED_ALREADY = ReasonType("call.answered_already", "Somebody took the call, so nobody is paged.")
+_NOBODY_PAGED = ReasonType("call.nobody_paged", "The route names no policy, so no one is paged.")
+_ANSWERED_ALREADY = ReasonType("call.answered_already", "Someone took the call, so no one is paged.")
 _BY_ROUTE = ReasonType("call.policy_by_route", "The call route {route} chose the policy.")
 _SUBJECTS: Mapping[CallOutcome, Text] = {
     CallOutcome.ANSWERED: Text("Call from {caller}"),
@@ -383,7 +383,7 @@ def find_client(connection: Connection, number: str) -> str:
 
 
 def load_plan(connection: Connection, call: RoutedCall, target: RouteTarget, now: datetime) -> router.Planned:
-    """Returns whom a target rings at `now`, in order; nobody if it was deleted, or nobody has a phone number."""
+    """Returns whom a target rings at `now`, in order; no one if it was deleted, or no one has a phone number."""
     return plan_for(connection, target, call.settings.group_id, call.settings.priority, now)
 
 
@@ -510,7 +510,7 @@ def _event(alert_id: int, reason: Reason, at: datetime, kind: EventKind = EventK
 def _has_alert(state: RoutedCall, outcome: CallOutcome) -> bool:
     if outcome is CallOutcome.ANSWERED:
         return state.settings.alert_when_answered is not AnsweredAlert.NONE
-    # A loop ends in a voicemail of its own making, and whom a route refuses, nobody need know of.
+    # A loop ends in a voicemail of its own making, and whom a route refuses, no one need know of.
     return outcome is CallOutcome.VOICEMAIL or (outcome is CallOutcome.MISSED and state.cause is not Cause.LOOP)
 
 
@@ -575,7 +575,7 @@ def _policy_id(state: RoutedCall) -> int | None:
 
 
 def _paging(connection: Connection, state: RoutedCall, outcome: CallOutcome) -> PagingConfig:
-    """Whom the alert pages: by the policy of the route; nobody, if somebody took the call."""
+    """Whom the alert pages: by the policy of the route; no one, if someone took the call."""
     if outcome is CallOutcome.ANSWERED:
         return PagingConfig(PagingMode.LOG_ONLY, reason=_ANSWERED_ALREADY())
     policy_id, target = _policy_id(state), state.target
@@ -597,7 +597,7 @@ def _raise_at(connection: Connection, state: RoutedCall, now: datetime) -> datet
 
 
 def _raise_again(connection: Connection, call: StoredCall, now: datetime) -> None:
-    """Pages about an alert again that nobody has answered since the call."""
+    """Pages about an alert again that no one has answered since the call."""
     call.raise_at, policy_id = None, _policy_id(call.state)
     connection.execute("UPDATE calls_phonecall SET raise_at = NULL WHERE id = %s", (call.id,))
     if call.alert_id is None or policy_id is None:

@@ -215,7 +215,7 @@ class DeskSpec(Spec):
     )
     max_summary: int = Field(default=200, ge=40, le=500, description="Characters of a new ticket's subject.")
     max_note: int = Field(default=10_000, ge=500, le=100_000, description="Characters of a note.")
-    nobody: str = _text("Agent's id that stands for nobody; `null` for JSON's null. Default: `unassign`.")
+    no_agent: str = _text("Agent's id that stands for no one; `null` for JSON's null. Default: `unassign`.")
     headers: dict[str, str] = Field(default={}, description="Headers of every request; templates of the settings.")
     settings: dict[str, DeskSettingSpec] = Field(description="Settings that the form asks for, by name.")
     auth: DeskAuthSpec = Field(description="How requests are authenticated.")

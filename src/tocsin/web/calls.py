@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
 
-from tocsin.calls.history import recordings, send_recording, summarize_calls
+from tocsin.calls.history import send_recording, summarize_calls, with_recording
 from tocsin.calls.models import CallRoute, PhoneCall
 from tocsin.calls.routes import call_for_test
 from tocsin.calls.states import CallOutcome, Cause, LegStatus
@@ -148,7 +148,7 @@ def test_call(request: SignedInRequest, number: int) -> HttpResponse:
     """Call the user, who then is a caller of the route."""
     route = find_editable(request, CALL_ROUTES, number)
     with reporting(request, route.name):
-        phone = format_for_display(call_for_test(route, request.user.pk))
+        phone = format_for_display(call_for_test(route, request.user))
         messages.success(request, _("%(number)s rings now. Pick up: you are the caller.") % {"number": phone})
     return redirect("call_route", number)
 
@@ -236,7 +236,7 @@ def call(request: SignedInRequest, number: int) -> HttpResponse:
         "legs": [(leg, *_LEGS[leg.status]) for leg in row.legs.select_related("user")],
         "seconds": (row.ended_at - row.started_at).total_seconds() if row.ended_at else None,
         "waited": (row.answered_at - row.started_at).total_seconds() if row.answered_at else None,
-        "has_recording": recordings(number).exists(),
+        "has_recording": with_recording().filter(pk=row.pk).exists(),
         "may_open_route": row.route_id is not None and may_somewhere(request, CALL_ROUTES.change_permission),
     }
     return render_view(request, "calls/call.html", context, partials=("call",))
@@ -245,4 +245,4 @@ def call(request: SignedInRequest, number: int) -> HttpResponse:
 @require_safe
 def recording(request: SignedInRequest, number: int) -> HttpResponse:
     """Return a recording, or the part of it that the browser asks for."""
-    return send_recording(find_row(recordings(number), number, "phone call"), request.headers.get("Range", ""))
+    return send_recording(find_row(with_recording(), number, "phone call"), request.headers.get("Range", ""))

@@ -230,7 +230,7 @@ def test_nobody_on_call_is_said_and_an_alert(hotline: Hotline) -> None:
     assert Alert.objects.count() == 1
 
 
-def test_vendor_that_goes_down_ends_in_voicemail_once_it_is_back(hotline: Hotline) -> None:
+def test_vendor_outage_ends_in_voicemail_afterwards(hotline: Hotline) -> None:
     hotline.vendor.is_down = True
     caller = hotline.call()
     for _ in PHONES:

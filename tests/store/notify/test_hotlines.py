@@ -265,7 +265,7 @@ def test_callers_number_is_shown_where_the_vendor_allows_it(hotline: Hotline) ->
     assert alice.caller == (CALLER if token else hotline.vendor.settings["from_number"])
 
 
-def test_call_whose_id_only_its_events_say_is_known_by_its_leg(hotline: Hotline) -> None:
+def test_call_without_an_id_is_known_by_its_leg(hotline: Hotline) -> None:
     if not hasattr(hotline.vendor, "tells_sid"):
         pytest.skip("It answers with the id.")
     hotline.vendor.tells_sid = False

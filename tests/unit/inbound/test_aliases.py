@@ -86,7 +86,7 @@ def test_documented_names_are_found_in_another_spelling(names: str) -> None:
     assert (over.source_id, over.action) == ("web9!Load", EventAction.CLOSE)
 
 
-def test_spelling_of_documented_names_leaves_a_known_form_as_it_is() -> None:
+def test_documented_spelling_leaves_a_known_form_alone() -> None:
     payload = {"notification_type": "PROBLEM", "host": "web9", "Host_Name": "other", "state": "DOWN"}
     assert event("checkmk", payload).source_id == "web9"
 

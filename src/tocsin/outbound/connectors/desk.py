@@ -567,7 +567,7 @@ class _TicketWrite:
             self.session.values["email"] = wanted
             agent = self.session.find("look_up_user", self._spec.look_up_user)
             remark = NO_REASON if agent is not None else remark
-        if agent is not None and not agent["number"] and not (self._spec.nobody or self._spec.unassign):
+        if agent is not None and not agent["number"] and not (self._spec.no_agent or self._spec.unassign):
             agent, remark = None, reasons.DESK_UNASSIGNS_NOT(desk=self.session.label)
         if remark:
             self.job.progress["remark"] = reason_as_json(remark)
@@ -577,8 +577,8 @@ class _TicketWrite:
             self.session.values |= entry_values("agent", agent)
             self.session.run("assign", self._spec.assign)
             return reasons.AGENT_ASSIGNED(agent=agent["name"] or agent["number"])
-        nobody = self._spec.nobody
-        self.session.values |= entry_values("agent", {"number": "" if nobody == "null" else nobody, "name": ""})
+        no_agent = self._spec.no_agent
+        self.session.values |= entry_values("agent", {"number": "" if no_agent == "null" else no_agent, "name": ""})
         self.session.run("unassign" if self._spec.unassign else "assign", self._spec.unassign or self._spec.assign)
         return reasons.AGENT_UNASSIGNED()
 
