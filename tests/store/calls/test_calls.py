@@ -331,11 +331,11 @@ def test_alert_outside_the_hours_pages_again_when_they_begin(hotline: Hotline, n
     caller.speak(9)
     hotline.work()
     hotline.work(timedelta(hours=4))
-    assert "The support hours began, and nobody has answered the alert" not in timeline()
+    assert "The support hours began, and no one has answered the alert" not in timeline()
     hotline.work(timedelta(hours=1))
-    assert timeline().count("The support hours began, and nobody has answered the alert") == 1
+    assert timeline().count("The support hours began, and no one has answered the alert") == 1
     hotline.work(timedelta(hours=24))
-    assert timeline().count("The support hours began, and nobody has answered the alert") == 1
+    assert timeline().count("The support hours began, and no one has answered the alert") == 1
 
 
 def test_recording_is_deleted_after_the_route_s_days(hotline: Hotline) -> None:
