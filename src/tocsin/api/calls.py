@@ -65,7 +65,7 @@ class CallSchema(BaseModel):
     client: str
     phase: CallPhase
     outcome: CallOutcome | None = Field(description="None: it is not decided yet.")
-    cause: Cause | None = Field(description="Why nobody took it, or why it went to voicemail.")
+    cause: Cause | None = Field(description="Why no one took it, or why it went to voicemail.")
     started_at: datetime
     answered_at: datetime | None
     ended_at: datetime | None

@@ -88,9 +88,9 @@ CAME = ReasonType("call.came", "{caller} called {route}")
 _WITHHELD = Text("A withheld number")
 _CAUSES: Mapping[Cause, ReasonType] = {
     Cause.CALLER_HUNG_UP: ReasonType("call.caller_hung_up", "the caller hung up"),
-    Cause.NOBODY_ON_CALL: ReasonType("call.nobody_on_call", "nobody was on call with a phone number"),
-    Cause.NOBODY_ANSWERED: ReasonType("call.nobody_answered", "nobody took the call"),
-    Cause.ALL_FAILED: ReasonType("call.all_failed", "the provider could not ring anybody"),
+    Cause.NOBODY_ON_CALL: ReasonType("call.nobody_on_call", "no one was on call with a phone number"),
+    Cause.NOBODY_ANSWERED: ReasonType("call.nobody_answered", "no one took the call"),
+    Cause.ALL_FAILED: ReasonType("call.all_failed", "the provider could not ring anyone"),
     Cause.OUTSIDE_HOURS: ReasonType("call.outside_hours", "it was outside the support hours"),
     Cause.CHOSEN: ReasonType("call.chosen", "the caller chose it in the menu"),
     Cause.NO_CHOICE: ReasonType("call.no_choice", "the caller chose nothing in the menu"),
@@ -107,15 +107,15 @@ _LEGS: Mapping[LegStatus, ReasonType] = {
     LegStatus.NO_ANSWER: ReasonType("call.leg_no_answer", "{user} was rung: no answer"),
     LegStatus.FAILED: ReasonType("call.leg_failed", "{user} could not be rung"),
     LegStatus.CANCELLED: ReasonType("call.leg_cancelled", "{user} was rung until the call was over"),
-    LegStatus.LATE: ReasonType("call.leg_late", "{user} picked up after somebody else had taken the call"),
+    LegStatus.LATE: ReasonType("call.leg_late", "{user} picked up after someone else had taken the call"),
 }
 ENDED = ReasonType("call.ended", "The call ended after {duration}")
 RECORDED = ReasonType("call.recorded", "The call has a recording of {duration}")
 RECORDING_LOST = ReasonType("call.recording_lost", "The recording of {duration} could not be fetched: {why}")
-HOURS_BEGAN = ReasonType("call.hours_began", "The support hours began, and nobody has answered the alert")
+HOURS_BEGAN = ReasonType("call.hours_began", "The support hours began, and no one has answered the alert")
 _NO_CARRIER = ReasonType("call.no_carrier", "The provider {provider} is disabled, or carries no calls.")
-_NOBODY_PAGED = ReasonType("call.nobody_paged", "The route names no policy, so nobody is paged.")
-_ANSWERED_ALREADY = ReasonType("call.answered_already", "Somebody took the call, so nobody is paged.")
+_NOBODY_PAGED = ReasonType("call.nobody_paged", "The route names no policy, so no one is paged.")
+_ANSWERED_ALREADY = ReasonType("call.answered_already", "Someone took the call, so no one is paged.")
 _BY_ROUTE = ReasonType("call.policy_by_route", "The call route {route} chose the policy.")
 _SUBJECTS: Mapping[CallOutcome, Text] = {
     CallOutcome.ANSWERED: Text("Call from {caller}"),

@@ -211,13 +211,13 @@ def test_caller_who_hangs_up_while_it_rings_is_missed(hotline: Hotline) -> None:
 def test_nobody_on_call_is_said_and_an_alert(hotline: Hotline) -> None:
     hotline.route(group="Empty", voicemail=False)
     caller = hotline.call()
-    assert "Nobody is on call at the moment." in caller.heard()
+    assert "No one is on call at the moment." in caller.heard()
     assert not caller.is_live
     assert PhoneCall.objects.get().cause == "nobody_on_call"
     assert Alert.objects.count() == 1
 
 
-def test_vendor_that_goes_down_ends_in_voicemail_once_it_is_back(hotline: Hotline) -> None:
+def test_vendor_that_is_down_ends_in_voicemail_later(hotline: Hotline) -> None:
     hotline.vendor.is_down = True
     caller = hotline.call()
     for _ in PHONES:
@@ -318,11 +318,11 @@ def test_alert_outside_the_hours_pages_again_when_they_begin(hotline: Hotline, n
     caller.speak(9)
     hotline.work()
     hotline.work(timedelta(hours=4))
-    assert "The support hours began, and nobody has answered the alert" not in timeline()
+    assert "The support hours began, and no one has answered the alert" not in timeline()
     hotline.work(timedelta(hours=1))
-    assert timeline().count("The support hours began, and nobody has answered the alert") == 1
+    assert timeline().count("The support hours began, and no one has answered the alert") == 1
     hotline.work(timedelta(hours=24))
-    assert timeline().count("The support hours began, and nobody has answered the alert") == 1
+    assert timeline().count("The support hours began, and no one has answered the alert") == 1
 
 
 def test_recording_is_deleted_after_the_route_s_days(hotline: Hotline) -> None:
@@ -363,7 +363,7 @@ def test_missed_call_becomes_a_ticket_once(hotline: Hotline) -> None:
     desk = {
         "name": "Halo",
         "kind": "haloitsm",
-        "url": "https://halo.example.org",
+        "base_url": "https://halo.example.org",
         "client_id": "x",
         "client_secret": "y",
     }
