@@ -43,7 +43,7 @@ def is_missing() -> str:
     if node() is None:
         return "There is no Node.js: make setup."
     if not (ROOT / "node_modules" / "lighthouse").is_dir():
-        return "There is no Lighthouse in node_modules: make bench ONLY=lighthouse brings it."
+        return "There is no Lighthouse in node_modules: make bench ONLY=pages brings it."
     return ""
 
 

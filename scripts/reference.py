@@ -9,6 +9,7 @@ import metrics_reference
 import monitoring
 import provider_list
 import reason_codes
+import ticket_systems
 import variables_reference
 import yaml_reference
 
@@ -21,6 +22,7 @@ PAGES = (
     monitoring,
     provider_list,
     reason_codes,
+    ticket_systems,
     variables_reference,
     yaml_reference,
 )

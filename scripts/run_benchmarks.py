@@ -24,7 +24,7 @@ def main() -> None:
     if unknown or not results:
         sys.exit(f"bench: no benchmark {', '.join(unknown)}; there are: {', '.join(results) or 'none'}")
     debian.bring()
-    if "lighthouse" in names:
+    if "pages" in names:
         bring.browser_parts(bring.uv(), with_optional=True)
     failed = []
     for name in names:

@@ -47,7 +47,7 @@ MAX_WEB_REQUESTS = 2_000
 MAX_STREAMS_PER_CLIENT = 250
 MAX_STREAMS = 1_000
 
-_API = ("/api/v1/", "/scim/v2/")
+_API = ("/api/v1/", "/mcp", "/scim/v2/")
 #: What a signed-in browser sends.
 _SESSION = f"{settings.SESSION_COOKIE_NAME}="
 

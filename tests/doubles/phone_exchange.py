@@ -24,6 +24,10 @@ class Vendor(Protocol):
 
     def new_sid(self) -> str: ...
 
+    def caller_fields(self, sid: str) -> dict[str, str]:
+        """Returns what the vendor says besides of an incoming call."""
+        ...
+
     def recording_fields(self, sid: str) -> dict[str, str]:
         """Returns how the vendor names a finished recording: its URL and id."""
         ...
@@ -206,7 +210,7 @@ class Exchange:
         line = Line(self, self.vendor.new_sid(), number, caller, is_inbound=True, status="ringing")
         line.status_callback = f"{url}-status"
         self.lines.append(line)
-        self.ask(line, url, more)
+        self.ask(line, url, {**self.vendor.caller_fields(line.sid), **more})
         self.settle()
         return line
 

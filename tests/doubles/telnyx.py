@@ -60,6 +60,9 @@ class TelnyxDouble(Phone):
     def new_sid(self) -> str:
         return f"v3:{len(self.exchange.lines) + 1:052d}"
 
+    def caller_fields(self, sid: str) -> dict[str, str]:
+        return {}
+
     def recording_fields(self, sid: str) -> dict[str, str]:
         recording = f"35094891-3290-4142-b2c2-{len(self.recordings) + 1:012d}"
         self.recordings[recording] = self.recording

@@ -133,6 +133,9 @@ class TwilioDouble(Phone):
     def new_sid(self) -> str:
         return f"CA{len(self.exchange.lines) + 1:032d}"
 
+    def caller_fields(self, sid: str) -> dict[str, str]:
+        return {"CallToken": f"token-{sid}"}
+
     def recording_fields(self, sid: str) -> dict[str, str]:
         recording = f"RE{len(self.recordings) + 1:032d}"
         self.recordings[recording] = self.recording

@@ -23,6 +23,7 @@ from tocsin.access.models import AuditEntry
 from tocsin.access.roles import UNLIMITED
 from tocsin.alerts.models import Alert
 from tocsin.alerts.service import FoundAlert
+from tocsin.calls.models import PhoneCall
 from tocsin.calls.routes import CALL_ROUTES
 from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core.config import crypto
@@ -377,6 +378,14 @@ def _call_route_spec(world: ApiObjects) -> dict[str, Any]:
     number = f"+41445{next(_NUMBERS):06}"
     route = {"name": _name("route"), "numbers": [number], "provider": phones(clock.now()).name, **world.owned}
     return {**route, "escalation_policy": policy}
+
+
+def _phone_call(world: ApiObjects) -> int:
+    call = PhoneCall.objects.create(
+        route_name="Hotline", group=world.group, provider="Phones", external_id=_name("CA"), state={}, phase="ended",
+        outcome="voicemail", started_at=clock.now(), recording=b"RIFF", recording_type="audio/wav",
+    )  # fmt: skip
+    return int(call.pk)
 
 
 def _client_report_spec(_world: ApiObjects) -> dict[str, Any]:
@@ -830,7 +839,16 @@ EXAMPLES: Mapping[str, Example] = {
         lambda world: save_service_account(_service_account_spec(world), **world.by),
     ),
     **_configured("providers", _provider_spec, _provider),
+    "GET calls": _listed("calls"),
+    "GET calls/figures": _listed("calls/figures"),
+    "GET calls/{id}": lambda world: (f"calls/{_phone_call(world)}", None),
+    "GET calls/{id}/recording": lambda world: (f"calls/{_phone_call(world)}/recording", None),
+    "DELETE calls/{id}/recording": lambda world: (f"calls/{_phone_call(world)}/recording", None),
     **_configured("call-routes", _call_route_spec, lambda world: CALL_ROUTES.save(_call_route_spec(world), **world.by)),
+    "POST call-routes/{id}/test-call": lambda world: (
+        f"call-routes/{CALL_ROUTES.save(_call_route_spec(world), **world.by).pk}/test-call",
+        None,
+    ),
     **_configured(
         "client-reports",
         _client_report_spec,
@@ -891,6 +909,7 @@ NARROWED = frozenset({"GET audit-log", "GET audit-log/export"})
 
 #: Here something else answers at the public URL, which is told once somebody may ask.
 ANSWERED_ELSEWHERE = {
+    "POST call-routes/{id}/test-call": (400, "invalid"),
     "POST integrations/{id}/send-sample": (502, "needs_attention"),
     "POST integrations/{id}/test-mailbox": (400, "no_mailbox", "imap.mailbox"),
 }

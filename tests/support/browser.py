@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +50,18 @@ _TOO_WIDE = """(() => {
   const beyond = every.filter((one) => one.getBoundingClientRect().right > width + 1);
   return beyond.length ? beyond[beyond.length - 1].outerHTML.slice(0, 200) : "something outside of main";
 })()"""
+
+#: The red, green, blue and opacity of each pixel of a PNG.
+_PIXELS = """async (png) => {
+  const bytes = Uint8Array.from(atob(png), (one) => one.charCodeAt(0));
+  const image = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
+  const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
+  context.drawImage(image, 0, 0);
+  const { data } = context.getImageData(0, 0, image.width, image.height);
+  let text = "";
+  for (let at = 0; at < data.length; at += 32768) text += String.fromCharCode(...data.subarray(at, at + 32768));
+  return btoa(text);
+}"""
 
 _AXE = Axe()
 
@@ -98,6 +114,15 @@ class Visitor:
     def open(self, path: str) -> None:
         """Opens a page of the server."""
         self.page.goto(path if path.startswith("http") else self.base + path)
+
+    def picture(self) -> bytes:
+        """The window as a PNG of 256 colours, a third of the size of the browser's own."""
+        size = self.page.viewport_size
+        assert size is not None
+        # The browser reads its own format.
+        shot = b64encode(self.page.screenshot()).decode()
+        pixels = b64decode(self.page.evaluate(_PIXELS, shot))
+        return _png(size["width"], size["height"], [pixels[at : at + 3] for at in range(0, len(pixels), 4)])
 
     def check(self, place: str = "") -> None:
         """Fails when anything is wrong with the page as it is, or was noticed so far."""
@@ -190,3 +215,34 @@ def _axe(page: Page, without: Sequence[str]) -> list[str]:
         for violation in result["violations"]
         for node in violation["nodes"]
     ]
+
+
+def _png(width: int, height: int, pixels: Sequence[bytes]) -> bytes:
+    """A PNG of the pixels, in 256 of their colours: the most frequent, and those least like any of these."""
+    counts = Counter(pixels)
+    palette = [colour for colour, _count in counts.most_common(128)]
+    index = {colour: _nearest(colour, palette) for colour in counts}
+    while len(palette) < min(256, len(counts)):
+        palette.append(max(counts, key=lambda colour: index[colour][0] * counts[colour]))
+        index = {colour: min(old, _nearest(colour, palette[-1:], len(palette) - 1)) for colour, old in index.items()}
+    rows = [pixels[at : at + width] for at in range(0, width * height, width)]
+    lines = b"".join(b"\0" + bytes(index[pixel][1] for pixel in row) for row in rows)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0),
+        b"PLTE": b"".join(palette),
+        b"IDAT": zlib.compress(lines, 9),
+        b"IEND": b"",
+    }
+    parts = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def _nearest(colour: bytes, palette: Sequence[bytes], first: int = 0) -> tuple[int, int]:
+    """How unlike the colour the most similar of the palette is, and its place, counted from `first`."""
+    return min(
+        (sum((one - other) ** 2 for one, other in zip(colour, entry, strict=True)), place)
+        for place, entry in enumerate(palette, first)
+    )

@@ -209,6 +209,8 @@ def test_described_desk_is_connected_with_lists_and_dry_run(
         assert '{"state": "closed"}' in page
         answer = admin.post(f"/outbound/{row.pk}/preview", {"alert": "x", "event": "close"})
         assert (answer.status_code, "Enter the number of an alert" in page_text(answer)) == (422, True)
+        answer = admin.post(f"/outbound/{row.pk}/preview", {"alert": "999999", "event": "close"})
+        assert (answer.status_code, "Alert 999999 not found" in page_text(answer)) == (422, True)
         assert not any(name == "note" for name, _body in double.writes)
         # Who may not change it sees neither its lists nor a dry run.
         stranger = browser_of(company.responder)

@@ -95,7 +95,8 @@ LISTS = {
     "/on-call/": ("?show=all", "?view=list"), "/on-call/calendar/": ("?show=all", "?view=list"),
     "/reports/": (CLIENT, "?by=client", "?by=group", "?by=person", "?by=integration"),
     "/reports/fairness/": ("?by=group",), "/sandbox/": (SEARCH,), "/audit-log/": (SEARCH,),
-    "/maintenance/": ("?tab=past",), "/calls/routes/": (SEARCH,), "/wall/": (CLIENT,), "/integrations/": (SEARCH,),
+    "/maintenance/": ("?tab=past",), "/calls/routes/": (SEARCH,),
+    "/calls/": ("?show=voicemail",), "/wall/": (CLIENT,), "/integrations/": (SEARCH,),
     "/outbound/2/log/": (SEARCH, "?show=all"), "/workflows/3/log/": (SEARCH, "?show=all"),
 }  # fmt: skip
 QUERIES = sorted({query for queries in LISTS.values() for query in queries})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -26,14 +26,40 @@ from tocsin.api.framework.auth import (
 )
 from tocsin.api.framework.resources import ApiResource, register
 from tocsin.calls import service
+from tocsin.calls.history import summarize_calls
 from tocsin.calls.models import CallLeg, PhoneCall
+from tocsin.calls.routes import call_for_test
 from tocsin.calls.states import CallOutcome, CallPhase, Cause, LegStatus
 from tocsin.core.errors import Rejected
 from tocsin.core.reasons import Text
 from tocsin.resources.registry import CALL_ROUTES
 from tocsin.resources.resource import find
 
-call_routes_routes = register(ApiResource(CALL_ROUTES)).routes
+CALL_ROUTE_RESOURCE = ApiResource(CALL_ROUTES)
+call_routes_routes = CALL_ROUTE_RESOURCE.routes
+
+
+class TestCallResponse(BaseModel):
+    """A test call that the provider makes."""
+
+    number: str = Field(description="Your number, which rings.")
+
+
+@call_routes_routes.post(
+    "/{id}/test-call",
+    Permission.MANAGE_ROUTING,
+    status=202,
+    answers=TestCallResponse,
+    summary="Calls you, as a caller of the route: whom it reaches is rung",
+)
+def test_call(request: HttpRequest, id: str) -> dict[str, Any]:
+    """Your first contact method for calls rings. The alert of the call is marked as a test."""
+    principal = caller(request)
+    route = CALL_ROUTE_RESOURCE.find_authorized(id, principal, Permission.MANAGE_ROUTING)
+    return {"number": call_for_test(route, principal.user.pk)}
+
+
+register(CALL_ROUTE_RESOURCE)
 
 routes = AuthorizedRouter("calls")
 
@@ -79,6 +105,33 @@ class CallSchema(BaseModel):
     legs: list[CallLegSchema]
 
 
+class CallCountSchema(BaseModel):
+    name: str
+    calls: int
+
+
+class HourCountSchema(BaseModel):
+    hour: int = Field(description="Hour of the day, in UTC.")
+    calls: int
+
+
+class CallFiguresSchema(BaseModel):
+    """How the calls of a period went; tests count for none."""
+
+    calls: int
+    answered: int
+    missed: int
+    voicemails: int
+    seconds_to_person: int | None = Field(description="Median until a person took the call; null: no one did.")
+    by_person: list[CallCountSchema] = Field(description="Who took how many.")
+    by_client: list[CallCountSchema]
+    by_hour: list[HourCountSchema]
+
+
+class CallFiguresQuery(BaseModel):
+    days: int = Field(default=30, ge=1, le=366, description="The last days.")
+
+
 class CallFilters(PaginationQuery):
     phase: list[CallPhase] = []
     outcome: list[CallOutcome] = []
@@ -122,6 +175,20 @@ def list_calls(request: HttpRequest, query: Query[CallFilters]) -> dict[str, Any
         started_after="started_at__gte", started_before="started_at__lt",
     )  # fmt: skip
     return page(rows, query, _show, newest_first=True)
+
+
+@routes.get(
+    "/figures", Permission.VIEW_ALERTS, answers=CallFiguresSchema, summary="How the calls of the last days went"
+)
+def get_figures(request: HttpRequest, query: Query[CallFiguresQuery]) -> dict[str, Any]:
+    found = summarize_calls(caller(request).now - timedelta(days=query.days))
+    return show(
+        CallFiguresSchema,
+        found,
+        by_person=[{"name": name, "calls": calls} for name, calls in found.by_person],
+        by_client=[{"name": name, "calls": calls} for name, calls in found.by_client],
+        by_hour=[{"hour": hour, "calls": calls} for hour, calls in found.by_hour],
+    )
 
 
 @routes.get("/{id}", Permission.VIEW_ALERTS, answers=CallSchema, summary="One call, with every ring of a person")

@@ -109,7 +109,7 @@ class ProtocolError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class RpcMessage:
     """A request, or without an id a notification."""
 
     method: str
@@ -121,7 +121,7 @@ class Message:
     capabilities: Mapping[str, Any]
 
 
-def read_message(body: Any, headers: Mapping[str, str]) -> Message:
+def read_message(body: Any, headers: Mapping[str, str]) -> RpcMessage:
     """Reads a message, and checks that the headers repeat what it says. Raises ProtocolError."""
     if isinstance(body, list):
         raise ProtocolError(ErrorCode.INVALID_REQUEST, "A batch is not possible; send each message by itself.")
@@ -135,12 +135,12 @@ def read_message(body: Any, headers: Mapping[str, str]) -> Message:
     meta, version = params.get("_meta", {}), headers.get("Mcp-Protocol-Version")
     declared = meta.get(_VERSION) if isinstance(meta, dict) else None
     if body["method"] == "initialize":
-        return Message("initialize", params, number, True, {})
+        return RpcMessage("initialize", params, number, True, {})
     for stated in (declared, version):
         if stated is not None and stated not in REVISIONS:
             data = {"supported": list(REVISIONS), "requested": stated}
             raise ProtocolError(ErrorCode.UNSUPPORTED_VERSION, "Unsupported protocol version", data=data)
-    message = Message(body["method"], params, number, STATELESS not in (declared, version), {})
+    message = RpcMessage(body["method"], params, number, STATELESS not in (declared, version), {})
     if message.is_legacy or number is None:
         return message
     _check_header("MCP-Protocol-Version", version, declared)
@@ -150,7 +150,7 @@ def read_message(body: Any, headers: Mapping[str, str]) -> Message:
     capabilities = meta.get(_CAPABILITIES)
     if not isinstance(capabilities, dict):
         raise ProtocolError(ErrorCode.INVALID_PARAMS, f"params._meta.{_CAPABILITIES} must be an object.")
-    return Message(message.method, params, number, False, capabilities)
+    return RpcMessage(message.method, params, number, False, capabilities)
 
 
 def _check_header(name: str, value: str | None, stated: object) -> None:
@@ -205,13 +205,13 @@ class CallRate:
 
 
 @dataclass(frozen=True)
-class Session:
-    """One request with its caller."""
+class McpRequest:
+    """A request with its caller."""
 
     request: HttpRequest
     principal: Principal
     token: ApiToken
-    message: Message
+    message: RpcMessage
 
     def answer(self) -> dict[str, Any]:
         """Returns the result of the method. Raises ProtocolError."""
@@ -361,7 +361,7 @@ def endpoint(request: HttpRequest) -> HttpResponse:
         if not _rate.is_within(token.pk, principal.now):
             text = f"This token makes at most {MAX_CALLS_PER_MINUTE} calls a minute. Wait a minute."
             raise ProtocolError(ErrorCode.TOO_MANY, text, 429, headers={"Retry-After": "60"})
-        result = Session(request, principal, token, message).answer()
+        result = McpRequest(request, principal, token, message).answer()
         if not message.is_legacy:
             result = {"resultType": "complete", **result, "_meta": {_SERVER: _server()}}
         return _response({"jsonrpc": "2.0", "id": message.id, "result": result})
@@ -403,7 +403,7 @@ def _caller(request: HttpRequest) -> tuple[Principal, ApiToken]:
         headers = {"WWW-Authenticate": challenge}
         raise ProtocolError(ErrorCode.REFUSED, render(error.reason), status, headers=headers) from error
     if principal is None or principal.token is None:
-        text = "Send a token: `Authorization: Bearer TOKEN`. My settings, Connect an assistant, makes one."
+        text = "Send a token: `Authorization: Bearer TOKEN`. Connect an assistant, in the profile, makes one."
         challenge = _challenge(scope=str(TokenScope.READ))
         raise ProtocolError(ErrorCode.REFUSED, text, 401, headers={"WWW-Authenticate": challenge})
     return principal, principal.token

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import partial
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -45,6 +46,9 @@ TOOLS: dict[str, Tool] = {}
 # ---------- the API in process
 
 
+NO_QUERY: Mapping[str, Any] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class RestApi:
     """The REST API, with the rights of the caller of a tool."""
@@ -52,17 +56,23 @@ class RestApi:
     request: HttpRequest
     principal: Principal
 
-    def get(self, path: str, *names: str, query: BaseModel | None = None, **parameters: Any) -> dict[str, Any]:
-        """Returns the answer to a GET. `names` take the places `{}` of the path. Raises Rejected."""
-        given = query.model_dump(mode="json", by_alias=True, exclude_unset=True) if query is not None else {}
-        return self.call("GET", _path(path, names), given | parameters)
+    def get(
+        self, path: str, *names: str, query: BaseModel | Mapping[str, Any] = NO_QUERY, **more: Any
+    ) -> dict[str, Any]:
+        """Returns the answer to a GET. `names` take the places `{}` of the path, `query` and `more` are its parameters.
+        Raises Rejected."""
+        given = _written(query) if isinstance(query, BaseModel) else query
+        return self._call("GET", _path(path, names), {**given, **more})
 
-    def post(self, path: str, *names: str, body: Any = None, **parameters: Any) -> dict[str, Any]:
+    def post(
+        self, path: str, *names: str, body: BaseModel | Mapping[str, Any] = NO_QUERY, **parameters: Any
+    ) -> dict[str, Any]:
         """Returns the answer to a POST. Raises Rejected."""
-        return self.call("POST", _path(path, names), parameters, {} if body is None else body)
+        return self._call(
+            "POST", _path(path, names), parameters, _written(body) if isinstance(body, BaseModel) else body
+        )
 
-    def call(self, method: str, path: str, parameters: Mapping[str, Any], body: Any = None) -> dict[str, Any]:
-        """Returns the answer to a request with a query string of these parameters. Raises Rejected."""
+    def _call(self, method: str, path: str, parameters: Mapping[str, Any], body: Any = None) -> dict[str, Any]:
         request = HttpRequest()
         request.method = method
         request.path = request.path_info = f"/api/v1/{path}"
@@ -78,10 +88,15 @@ class RestApi:
         request.principal = self.principal  # type: ignore[attr-defined]
         match = resolve(request.path)
         response = match.func(request, *match.args, **match.kwargs)
-        answer = json.loads(response.content) if response.content else {}
+        answer: dict[str, Any] = json.loads(response.content) if response.content else {}
         if response.status_code >= 400:
             raise Rejected(answer["error"], TEXT(text=answer["detail"]), answer.get("field"))
-        return cast(dict[str, Any], answer)
+        return answer
+
+
+def _written(given: BaseModel) -> dict[str, Any]:
+    """Returns what was given, as the API reads it."""
+    return given.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def _path(path: str, names: tuple[str, ...]) -> str:
@@ -379,7 +394,7 @@ def _of_groups(
         page = api.get("groups", limit=MAX_ROWS, cursor=cursor)
         shown, following = page["items"], page["next"]
     items = [
-        {"id": one["id"], "group": one["name"], **api.call("GET", path.format(one["id"]), parameters)} for one in shown
+        {"id": one["id"], "group": one["name"], **api.get(path, str(one["id"]), query=parameters)} for one in shown
     ]
     return {"items": items, "next": following}
 
@@ -423,7 +438,7 @@ def simulate(api: RestApi, query: _Simulated) -> dict[str, Any]:
         page = api.get("integrations", limit=MAX_ROWS, cursor=query.cursor)
         names, following = [one["name"] for one in page["items"]], page["next"]
     given = {"at": at or api.principal.now.isoformat(), "priority": str(query.priority), "client": query.client}
-    found = [api.call("GET", _path("integrations/{}/preflight", (name or "",)), given) for name in names]
+    found = [api.get("integrations/{}/preflight", name or "", query=given) for name in names]
     return {
         "at": given["at"],
         "integrations": [integration for one in found for integration in one["integrations"]],
@@ -443,7 +458,7 @@ class _Backtest(_of(BacktestBody, "dedup_key", "limit")):  # type: ignore[misc] 
 def backtest_rule(api: RestApi, query: Any) -> dict[str, Any]:
     """What would a rule, mapping, filter or route have done to the last messages? Give the edited part as the YAML of
     the integration has it; nothing is saved."""
-    body = query.model_dump(mode="json", exclude_unset=True, exclude={"integration"})
+    body = {name: value for name, value in _written(query).items() if name != "integration"}
     answer = api.post("integrations/{}/backtest", query.integration, body=body)
     return answer | {"differences": answer["differences"][:MAX_ROWS]}
 
@@ -556,7 +571,7 @@ class _Noted(_AlertArguments):
 
 
 def _command(api: RestApi, kind: str, query: _AlertArguments) -> dict[str, Any]:
-    body = query.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"alert"})
+    body = {name: value for name, value in _written(query).items() if name != "alert"}
     return api.post(f"alerts/{{}}/{kind}", str(query.alert), body=body)
 
 
@@ -625,14 +640,14 @@ def _ask_close(api: RestApi, query: _CloseArguments) -> Reason | None:
 )
 def close(api: RestApi, query: _CloseArguments) -> dict[str, Any]:
     """Close alerts; their paging stops. For more than one, the person is asked first."""
-    return api.post("alerts/bulk", body={"command": "close", **query.model_dump(mode="json")})
+    return api.post("alerts/bulk", body={"command": "close", **_written(query)})
 
 
 _NewAlert = _of(NewAlertBody, "subject", "priority", "long_text", "client", "escalation_policy", "recipients", "note")
 
 
 def _ask_open(api: RestApi, query: Any) -> Reason:
-    pages = api.post("alerts/preview", body=query.model_dump(mode="json", exclude_unset=True))["pages"]
+    pages = api.post("alerts/preview", body=query)["pages"]
     people = joined(*(as_reason(name) for name in dict.fromkeys(page["to"] for page in pages)))
     return _OPEN_ONE(subject=query.subject, people=people) if pages else _OPEN_SILENT(subject=query.subject)
 
@@ -647,7 +662,7 @@ def _ask_open(api: RestApi, query: Any) -> Reason:
 )
 def open_alert(api: RestApi, query: Any) -> dict[str, Any]:
     """Open an alert, which pages people. The person is asked first, and sees whom it would page."""
-    return api.post("alerts", body=query.model_dump(mode="json", exclude_unset=True))
+    return api.post("alerts", body=query)
 
 
 class _Override(_of(ScheduleOverrideSpec, "schedule", "user", "role", "instead_of", "name")):  # type: ignore[misc]
@@ -665,4 +680,4 @@ class _Override(_of(ScheduleOverrideSpec, "schedule", "user", "role", "instead_o
 )
 def create_override(api: RestApi, query: BaseModel) -> dict[str, Any]:
     """Put a user on call on a schedule for a while, instead of whoever is."""
-    return api.post("overrides", body=query.model_dump(mode="json", by_alias=True, exclude_unset=True))
+    return api.post("overrides", body=query)

@@ -291,6 +291,14 @@ tokens_routes = AuthorizedRouter("tokens")
 _EXAMPLE = {"name": "deploy script", "scope": "configure", "groups": ["Platform"]}
 
 
+class AssistantCallSchema(BaseModel):
+    """A call of a tool by MCP."""
+
+    at: datetime
+    tool: str
+    changes: int = Field(description="How many objects it was to change; 0: it only read.")
+
+
 class TokenSchema(BaseModel):
     """A token without its secret. `prefix` is the beginning of the secret."""
 
@@ -306,6 +314,7 @@ class TokenSchema(BaseModel):
     last_used_at: datetime | None
     last_used_from: str | None
     revoked_at: datetime | None
+    calls: list[AssistantCallSchema] = Field(description="The last calls of an assistant that uses it, newest first.")
 
 
 class CreatedTokenResponse(TokenSchema):
@@ -424,7 +433,14 @@ def _find_tokens(principal: Principal, token_id: int) -> ApiToken:
 
 def _show_tokens(rows: Sequence[ApiToken]) -> list[dict[str, Any]]:
     return [
-        show(TokenSchema, row, user=row.user.username, groups=api_tokens.group_names(row.group_ids)) for row in rows
+        show(
+            TokenSchema,
+            row,
+            user=row.user.username,
+            groups=api_tokens.group_names(row.group_ids),
+            calls=[show(AssistantCallSchema, call) for call in tokens.last_calls(row)],
+        )
+        for row in rows
     ]
 
 

@@ -190,6 +190,10 @@ class CallerHungUp(msgspec.Struct, frozen=True):
     pass
 
 
+class CallerLeft(msgspec.Struct, frozen=True):
+    """The caller has left the conference: hung up, unless they were moved out of it."""
+
+
 class RingRequested(msgspec.Struct, frozen=True):
     """The provider took the order to ring, or reported the ring itself."""
 
@@ -252,6 +256,7 @@ type CallEvent = (
     | CallerBack
     | CallerKnown
     | CallerHungUp
+    | CallerLeft
     | RingRequested
     | RingAnswered
     | RingKey
@@ -301,6 +306,8 @@ def advance(call: RoutedCall, event: CallEvent, now: datetime) -> RoutedCall:
             return replace(call, caller_name=call.caller_name or event.name, client=call.client or event.client)
         case CallerHungUp():
             return _caller_hung_up(call, now)
+        case CallerLeft():
+            return _caller_hung_up(call, now) if document_of(call) == CONFERENCE else call
         case RingRequested() | RingAnswered() | RingKey() | RingEnded():
             return _on_ring(call, event, now)
         case RecordingDone():
@@ -656,13 +663,17 @@ def pending(call: RoutedCall) -> Iterator[CallCommand]:
         yield FetchRecording(call.recording)
 
 
+#: The document in which the caller waits and talks.
+CONFERENCE = "conference"
+
+
 def document_of(call: RoutedCall) -> str:
     """Names what the caller should hear now. The caller waits and talks in the same conference."""
     match call.phase:
         case CallPhase.MENU:
             return f"menu {call.menu_tries}"
         case CallPhase.PLANNING | CallPhase.RINGING | CallPhase.TALKING:
-            return "conference"
+            return CONFERENCE
         case CallPhase.VOICEMAIL:
             return "thanks" if call.has_spoken else "voicemail"
         case CallPhase.ENDED:

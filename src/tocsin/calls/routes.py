@@ -26,7 +26,8 @@ from tocsin.calls.states import (
     RouteTarget,
     TargetKind,
 )
-from tocsin.core.reasons import Text, sentence
+from tocsin.core.errors import Rejected
+from tocsin.core.reasons import Term, Text, sentence
 from tocsin.core.reasons import translatable as _
 from tocsin.core.validation.inputs import NO_SUCH_GROUP, REQUIRED, TOO_MANY_ENTRIES
 from tocsin.core.validation.spec import (
@@ -43,10 +44,15 @@ from tocsin.core.validation.spec import (
 )
 from tocsin.escalation.policy import NO_SUCH_POLICY, NO_SUCH_SUPPORT_HOURS
 from tocsin.notify.channels.phone import NOT_A_NUMBER, is_phone_number
+from tocsin.notify.interfaces import CHANNELS
+from tocsin.notify.models import Provider
+from tocsin.notify.providers.commands import call_hotline
+from tocsin.notify.providers.pool import KINDS
 from tocsin.oncall.reasons import NO_SUCH_SCHEDULE
+from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.changes.flat_objects import FlatObject
 from tocsin.people.changes.users import LANGUAGES
-from tocsin.people.models import names_check
+from tocsin.people.models import ContactMethod, names_check
 
 _NO_SUCH_PROVIDER = Text('no provider named "{name}".')
 _NO_SUCH_OUTBOUND = Text('unknown outbound integration "{name}".')
@@ -329,6 +335,17 @@ class CallRouteSpec(OwnedSpec):
                 errors.add(place, sentence("this needs voicemail, which is disabled."))
 
 
+def _check_accounts(read: CallRouteSpec, errors: SpecErrors) -> None:
+    number: Any = read.provider  # a name while it is read, then its id
+    provider = Provider.objects.filter(pk=number).first() if not errors.has("provider") else None
+    kind = KINDS.get(provider.kind) if provider else None
+    if kind is not None and not kind.carries_calls:
+        errors.add("provider", sentence("{kind} carries no calls to hotlines.", kind=Term(kind.label)))
+    ticket: Any = read.ticket_integration
+    if ticket and not OutboundIntegration.objects.filter(pk=ticket, kind="haloitsm").exists():
+        errors.add("ticket_integration", sentence("must be an outbound integration to HaloITSM."))
+
+
 def _check(existing: CallRoute | None) -> Callable[[CallRouteSpec, SpecErrors], None]:
     """Besides the name and the owner: a number belongs to one route, the provider carries calls, tickets are created by
     a service desk."""
@@ -336,6 +353,7 @@ def _check(existing: CallRoute | None) -> Callable[[CallRouteSpec, SpecErrors], 
 
     def check(read: CallRouteSpec, errors: SpecErrors) -> None:
         check_name(read, errors)
+        _check_accounts(read, errors)
         with boundary.unbounded():
             routes = CallRoute.objects.exclude(pk=existing.pk) if existing else CallRoute.objects.all()
             taken = {
@@ -411,3 +429,25 @@ def find_route(number: str) -> CallRoute | None:
     """Returns the route of a called number, whoever may see it."""
     with boundary.unbounded():
         return CallRoute.objects.select_related("provider").filter(numbers__contains=[number]).first()
+
+
+# ---------- a test call
+
+_NO_PHONE = Text("You have no phone number for calls. Add one to your contact methods first.")
+_PROVIDER_DISABLED = Text("{provider} is disabled, or carries no calls.")
+
+
+def call_for_test(route: CallRoute, user_id: int) -> str:
+    """Calls the user, who then is a caller of the route. Returns the number that rings.
+
+    Raises Rejected without a phone or a provider, and else as senders do. Holds no transaction.
+    """
+    channels = [name for name, channel in CHANNELS.items() if channel.is_call]
+    methods = ContactMethod.objects.filter(user=user_id, channel__in=channels, is_enabled=True, awaits_code=False)
+    if (method := methods.first()) is None:
+        raise Rejected("invalid", _NO_PHONE())
+    provider = route.provider
+    if not provider.is_enabled or provider.kind not in KINDS or not KINDS[provider.kind].carries_calls:
+        raise Rejected("invalid", _PROVIDER_DISABLED(provider=provider.name))
+    call_hotline(provider, method.address, route.numbers[0])
+    return method.address

@@ -287,6 +287,8 @@ def _events(event: HotlineEvent, ring: int) -> Iterator[CallEvent]:
             yield router.CallerBack(event.step)
         case HotlineEventKind.HUNG_UP | HotlineEventKind.FAILED:
             yield router.CallerHungUp()
+        case HotlineEventKind.LEFT:
+            yield router.CallerLeft()
         case HotlineEventKind.RECORDED:
             yield router.RecordingDone(event.recording_url, event.recording_seconds, event.recording_id)
         case HotlineEventKind.NOT_RECORDED:

@@ -112,6 +112,7 @@ class RowsSpec(Spec):
     path: _Path | None = Field(default=None, description="Path of the request, a GET.")
     rows: str = _text("Path of the rows in the answer. Default: the answer itself.")
     where: dict[str, str] = Field(default={}, description="Only rows in which these paths have these values.")
+    each: str = _text("Path of the rows within a row, such as the values of a field.")
     id: str = _text("Id of a row.", "<id>")
     name: str = _text("Name of a row; of tickets, their subject.", "<name>")
     email: str = _text("Email address of an agent.")
@@ -213,7 +214,7 @@ class DeskSpec(Spec):
         default="double", description="What the file was tried with: a real server, or a double of recorded answers."
     )
     max_summary: int = Field(default=200, ge=40, le=500, description="Characters of a new ticket's subject.")
-    max_note: int = Field(default=10_000, ge=500, description="Characters of a note.")
+    max_note: int = Field(default=10_000, ge=500, le=100_000, description="Characters of a note.")
     nobody: str = _text("Agent's id that stands for nobody; `null` for JSON's null. Default: `unassign`.")
     headers: dict[str, str] = Field(default={}, description="Headers of every request; templates of the settings.")
     settings: dict[str, DeskSettingSpec] = Field(description="Settings that the form asks for, by name.")
@@ -253,14 +254,15 @@ class DeskSpec(Spec):
             errors.add("look_up_ticket", NEEDS_LOOK_UP(risk="creates a second ticket"), "missing")
         if self.look_up_note is None:
             errors.add("look_up_note", NEEDS_LOOK_UP(risk="writes a note twice"), "missing")
-        settings = {*self.settings, "address"}
+        settings = {*self.settings, *(f"{name}.number" for name in self.settings), "address"}
         for key in _AUTH_KEYS.get(self.auth.kind, ()):
             _check_template(getattr(self.auth, key) or "", settings, f"auth.{key}", errors)
         for key, text in self.headers.items():
             _check_template(text, settings, f"headers.{key}", errors)
         _check_template(self.ticket_url, {"address", "ticket"}, "ticket_url", errors)
         # Credentials are for headers only: a path is logged.
-        settings -= {name for name, one in self.settings.items() if one.secret}
+        secrets = {name for name, one in self.settings.items() if one.secret}
+        settings = {name for name in settings if name.removesuffix(".number") not in secrets}
         for name, known in _VALUES.items():
             match getattr(self, name):
                 case RequestSpec() as request:
@@ -401,7 +403,8 @@ class Desk:
 @cache
 def load_desks() -> Mapping[str, Desk]:
     """Every ticket system that a file describes, by the name of its connector. Raises Rejected for a wrong file."""
-    return {desk.name: desk for file in desk_files(KINDS) for desk in [read_desk(file)]}
+    found = sorted(map(read_desk, desk_files(KINDS)), key=lambda desk: desk.spec.title.casefold())
+    return {desk.name: desk for desk in found}
 
 
 def desk_files(folder: Path) -> list[Path]:
@@ -433,12 +436,12 @@ def table() -> str:
     columns = ("note", "public", "status", "agent", "team", "priority")
     head = ("ticket system", "`kind`", "opens and closes alerts", *columns, "new ticket", "webhook by Tocsin", "tried")
     rows = [head, tuple("---" for _ in head)]
-    for desk in sorted(load_desks().values(), key=lambda desk: desk.spec.title.casefold()):
+    for desk in load_desks().values():
         mark = "✓" if desk.spec.confirmed == "server" else "d"
         offered = [mark if name in desk.changes else "–" for name in columns]
         made = [mark if present else "–" for present in (desk.spec.create, desk.spec.webhook)]
         tried = "real server" if desk.spec.confirmed == "server" else "double"
-        rows.append((desk.spec.title, f"`{desk.name}`", "✓", *offered, *made, tried))
+        rows.append((desk.spec.title, f"`{desk.name}`", "yes", *offered, *made, tried))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -514,7 +517,9 @@ def _read_paths(request: RequestSpec | BeforeSpec | RowsSpec) -> Iterator[tuple[
 def _has_value(answer: object, request: RequestSpec | BeforeSpec | RowsSpec, path: str) -> bool:
     if isinstance(request, RequestSpec) or (isinstance(request, BeforeSpec) and path in request.unless):
         return compile_path(path).read(answer) is not MISSING
-    return any(compile_path(path).read(row) is not MISSING for row in rows_of(answer, request.rows))
+    each = request.each if isinstance(request, RowsSpec) and path not in request.where else ""
+    found = [inner for row in rows_of(answer, request.rows) for inner in (rows_of(row, each) if each else [row])]
+    return any(compile_path(path).read(row) is not MISSING for row in found)
 
 
 def rows_of(answer: object, path: str) -> Sequence[object]:

@@ -19,6 +19,7 @@ from tocsin.core.validation import inputs
 from tocsin.core.validation.inputs import DURATION_TOO_SHORT, NO_SUCH_GROUP, NO_SUCH_USER, REQUIRED, format_time
 from tocsin.core.validation.spec import (
     Duration,
+    InForm,
     InvalidValue,
     Line,
     ListOf,
@@ -514,14 +515,32 @@ PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 class AcknowledgeSpec(Spec):
     """The effect of an acknowledgement."""
 
-    effect: Annotated[AcknowledgeEffect, OneOf()] = Field(
-        default=AcknowledgeEffect.STOP, description="Whether escalation stops, pauses or continues."
-    )
-    pause: PositiveDuration | None = Field(default=None, description="Length of the pause, for `effect: pause`.")
-    timeout: PositiveDuration = Field(
+    effect: Annotated[
+        AcknowledgeEffect,
+        OneOf(),
+        InForm(
+            _("On acknowledgement"),
+            widget="radio",
+            choices={
+                AcknowledgeEffect.STOP: _("Stop escalation (as in PagerDuty and Opsgenie)"),
+                AcknowledgeEffect.PAUSE: _("Pause escalation"),
+                AcknowledgeEffect.CONTINUE: _("Keep escalating until the alert is assigned (as in AlertOps)"),
+            },
+        ),
+    ] = Field(default=AcknowledgeEffect.STOP, description="Whether escalation stops, pauses or continues.")
+    pause: Annotated[
+        PositiveDuration | None, InForm(_("Pause for"), _("Only for “Pause escalation”. Example: 15m"))
+    ] = Field(default=None, description="Length of the pause, for `effect: pause`.")
+    timeout: Annotated[
+        PositiveDuration,
+        InForm(
+            _("Acknowledgement timeout"),
+            _("Responders are then asked “Still on it?”. Without an answer within 5 minutes, escalation restarts."),
+        ),
+    ] = Field(
         default=DEFAULT_ACKNOWLEDGE_TIMEOUT, description="Time after which the user is asked to acknowledge again."
     )
-    people: int = Field(
+    people: Annotated[int, InForm(_("Acknowledgements required"))] = Field(
         default=1, ge=1, le=MAX_REQUIRED_ACKS, description="Number of users whose acknowledgement is required."
     )
 
@@ -535,8 +554,12 @@ class AcknowledgeSpec(Spec):
 class RoundsSpec(Spec):
     """How often, and how far apart, all steps are repeated."""
 
-    times: int = Field(default=0, ge=0, le=MAX_POLICY_REPEATS, description="How often all steps are repeated.")
-    every: PositiveDuration | None = Field(
+    times: Annotated[int, InForm(_("Repeat N times"))] = Field(
+        default=0, ge=0, le=MAX_POLICY_REPEATS, description="How often all steps are repeated."
+    )
+    every: Annotated[
+        PositiveDuration | None, InForm(_("Repeat every"), _("Counted from the start of the last step."))
+    ] = Field(
         default=None, description="Interval between passes, from the start of the last step. Required if there are any."
     )
 
@@ -548,15 +571,29 @@ class RoundsSpec(Spec):
 class EndSpec(Spec):
     """The final action. Its context has the ids of `policies` by name."""
 
-    then: Annotated[OnExhausted, OneOf()] = Field(
-        default=OnExhausted.NOTIFY_LEADS, description="Final action when escalation is exhausted."
-    )
-    every: PositiveDuration | None = Field(
+    then: Annotated[
+        OnExhausted,
+        OneOf(),
+        InForm(
+            _("When escalation is exhausted"),
+            widget="radio",
+            choices={
+                OnExhausted.NOTIFY_LEADS: _("Notify the groups' leads"),
+                OnExhausted.REPEAT_LAST_STEP: _("Repeat the last step"),
+                OnExhausted.HAND_OVER: _("Hand over to another policy"),
+                OnExhausted.NOTHING: _("Do nothing (the alert stays red on Home)"),
+            },
+        ),
+    ] = Field(default=OnExhausted.NOTIFY_LEADS, description="Final action when escalation is exhausted.")
+    every: Annotated[
+        PositiveDuration | None,
+        InForm(_("Repeat last step every"), _("Only for “Repeat the last step”. Example: 15m")),
+    ] = Field(
         default=None, description="Interval at which the last step repeats. Required for `keep_last_step`, only there."
     )
-    policy: Annotated[str, Field(max_length=200), Reference("policies", NO_SUCH_POLICY)] | None = Field(
-        default=None, description="Policy that takes over. Required for `hand_over`, only there."
-    )
+    policy: Annotated[
+        Annotated[str, Field(max_length=200), Reference("policies", NO_SUCH_POLICY)] | None, InForm(_("Hand over to"))
+    ] = Field(default=None, description="Policy that takes over. Required for `hand_over`, only there.")
 
     def check(self, errors: SpecErrors) -> None:
         keeps_last_step, hands_over = self.then is OnExhausted.REPEAT_LAST_STEP, self.then is OnExhausted.HAND_OVER
@@ -574,34 +611,55 @@ class EndSpec(Spec):
 class TargetTimesSpec(Spec):
     """SLA targets, counted from the alert's creation, for tickets that have none."""
 
-    respond_by: PositiveDuration | None = Field(default=None, description="Time until the first response.")
-    fix_by: PositiveDuration | None = Field(default=None, description="Time until the resolution.")
+    respond_by: Annotated[
+        PositiveDuration | None,
+        InForm(_("SLA: respond within"), _("Used by workflows if the ticket has no respond-by time. Example: 15m")),
+    ] = Field(default=None, description="Time until the first response.")
+    fix_by: Annotated[
+        PositiveDuration | None,
+        InForm(_("SLA: fix within"), _("Used by workflows if the ticket has no fix-by time. Example: 4h")),
+    ] = Field(default=None, description="Time until the resolution.")
 
 
 class PolicyDefinition(Spec):
     """What a policy does. Its context is `IdsByName`."""
 
-    acknowledge: AcknowledgeSpec = Field(default=AcknowledgeSpec(), description="Effect of an acknowledgement.")
-    repeat: RoundsSpec = Field(default=RoundsSpec(), description="Repetition of all steps.")
-    end: EndSpec = Field(default=EndSpec(), description="Final action when escalation is exhausted.")
-    sla: TargetTimesSpec = Field(default=TargetTimesSpec(), description="SLA targets, for tickets that have none.")
-    steps: ListOf[StepSpec] = Field(
-        default=(), json_schema_extra={"minItems": 1, "maxItems": MAX_STEPS}, description="Steps, in their order."
-    )
-    default_priority: Annotated[Priority, OneOf()] = Field(
+    default_priority: Annotated[Priority, OneOf(), InForm(_("Default priority"))] = Field(
         default=Priority.HIGH, description="Priority of alerts whose source gives none."
     )
-    end_after: PositiveDuration = Field(
-        default=DEFAULT_END_AFTER, description="Delay of the final action after the start of the last step."
-    )
-    groups_sequential: PositiveDuration | None = Field(
-        default=None, description="Interval at which one recipient group after another is paged. Default: none."
-    )
-
-    page_assignee: bool = Field(
+    acknowledge: AcknowledgeSpec = Field(default=AcknowledgeSpec(), description="Effect of an acknowledgement.")
+    page_assignee: Annotated[
+        bool,
+        InForm(
+            _("Page the assignee"),
+            _(
+                "Reassigning an alert pages its new assignee, who must accept it within the acknowledgement timeout. "
+                "Otherwise escalation restarts."
+            ),
+        ),
+    ] = Field(
         default=True,
         description="Whether a user to whom someone else assigns the alert is paged and must accept within the "
         "acknowledgement timeout; otherwise escalation restarts.",
+    )
+    repeat: RoundsSpec = Field(default=RoundsSpec(), description="Repetition of all steps.")
+    groups_sequential: Annotated[
+        PositiveDuration | None,
+        InForm(
+            _("Escalate group by group, every"),
+            _(
+                "Leave empty to page all groups together. With 15m, all steps run for the first group, and 15 minutes "
+                "later for the next."
+            ),
+        ),
+    ] = Field(default=None, description="Interval at which one recipient group after another is paged. Default: none.")
+    sla: TargetTimesSpec = Field(default=TargetTimesSpec(), description="SLA targets, for tickets that have none.")
+    end_after: Annotated[
+        PositiveDuration, InForm(_("Exhausted after"), _("Counted from the start of the last step."))
+    ] = Field(default=DEFAULT_END_AFTER, description="Delay of the final action after the start of the last step.")
+    end: EndSpec = Field(default=EndSpec(), description="Final action when escalation is exhausted.")
+    steps: ListOf[StepSpec] = Field(
+        default=(), json_schema_extra={"minItems": 1, "maxItems": MAX_STEPS}, description="Steps, in their order."
     )
 
     def check(self, errors: SpecErrors) -> None:
@@ -644,7 +702,7 @@ class PolicyDefinition(Spec):
 class PolicySpec(PolicyDefinition, OwnedSpec):
     """An escalation policy."""
 
-    allows_unreachable: bool = Field(
+    allows_unreachable: Annotated[bool, InForm(_("Save anyway (no one would be notified)"))] = Field(
         default=False, alias="anyway", description="Whether it is saved although it could reach no one."
     )
 

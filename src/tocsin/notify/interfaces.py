@@ -588,6 +588,9 @@ class CallCarrier(Protocol):
     def delete_recording(self, recording_id: str) -> None:
         """Deletes a recording at the vendor's. What is gone already is no error."""
 
+    def close(self) -> None:
+        """Closes the connections."""
+
 
 class ProviderKind(ABC):
     """A kind of provider, such as `smtp` or `ntfy`: a self-describing module under `notify/integrations`.
@@ -633,7 +636,7 @@ class ProviderKind(ABC):
         """Returns whether this kind can deliver to the address."""
 
     def open_calls(self, account: ProviderAccount) -> CallCarrier:
-        """Returns the carrier of one account, of a kind that carries calls. `close` it as a sender."""
+        """Returns the carrier of one account, of a kind that carries calls."""
         carrier = self.open(account)
         if not isinstance(carrier, CallCarrier):
             raise TypeError(f"{self.name} carries no calls")

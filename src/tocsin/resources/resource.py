@@ -40,7 +40,8 @@ LABELS = (
     gettext_noop("audit entry"), gettext_noop("button"), gettext_noop("calendar feed"), gettext_noop("contact"),
     gettext_noop("contact method"), gettext_noop("delivery"), gettext_noop("device"), gettext_noop("heartbeat"),
     gettext_noop("import"), gettext_noop("inbound message"), gettext_noop("linked identity"),
-    gettext_noop("notification"), gettext_noop("outbound call"), gettext_noop("sandbox message"), gettext_noop("swap"),
+    gettext_noop("notification"), gettext_noop("outbound call"),
+    gettext_noop("phone call"), gettext_noop("sandbox message"), gettext_noop("swap"),
     gettext_noop("token"), gettext_noop("workflow run"), gettext_noop("handover note"),
 )  # fmt: skip
 

@@ -71,6 +71,7 @@ NAVIGATION: Sections = (
         (
             NavigationEntry(_("Groups"), "users-group", "groups", key="o"),
             NavigationEntry(_("Escalation policies"), "stairs-up", "policies", key="p"),
+            NavigationEntry(_("Calls"), "phone", "calls"),
             NavigationEntry(_("Users"), "users", "users", Permission.ADMINISTER, key="u"),
         ),
     ),
@@ -127,6 +128,7 @@ OTHER_VIEWS: tuple[NavigationEntry, ...] = (
     NavigationEntry(_("On-call fairness"), "chart-bar", "fairness"),
     NavigationEntry(_("Your pages"), "bell-ringing", "my_pages", Permission.MANAGE_SELF),
     NavigationEntry(_("Notification rules"), "adjustments", "notification_rules", Permission.MANAGE_SELF),
+    NavigationEntry(_("Call routes"), "phone-call", "call_routes"),
     NavigationEntry(_("Support hours"), "clock", "support_hours"),
     NavigationEntry(_("Holiday calendars"), "calendar", "holiday_calendars"),
     NavigationEntry(_("Client tables"), "building", "client_tables"),

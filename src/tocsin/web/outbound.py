@@ -367,6 +367,8 @@ def preview(request: SignedInRequest, number: int) -> HttpResponse:
             raise Rejected("invalid", sentence("Enter the number of an alert, such as 42."))
         alert = find_visible_alert(int(text))
         planned = writeback.preview(row, alert, OutboundEvent(event), actor(request), request.now)
+    except Http404 as error:
+        problem = str(error)
     except (Temporary, Permanent, Rejected) as error:
         problem = error.full_reason.localized()
     context = {

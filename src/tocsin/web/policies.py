@@ -26,11 +26,11 @@ from tocsin.core.validation import inputs
 from tocsin.escalation import commands
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import (
-    DEFAULT_END_AFTER,
     MAX_STEPS,
     AcknowledgeEffect,
     IfEmpty,
     OnExhausted,
+    PolicySpec,
     policy_templates,
 )
 from tocsin.inbound.models import Integration
@@ -60,6 +60,7 @@ from tocsin.web.ui.forms import (
     MomentField,
     NotificationRuleFormSet,
     PairsField,
+    SpecForm,
     ZoneField,
     active_users,
     channel_choices,
@@ -69,7 +70,6 @@ from tocsin.web.ui.forms import (
     formset_class,
     initial_rule,
     offer_own_zone,
-    owner_field,
     picker_time,
     rule_formset,
     set_choices,
@@ -345,98 +345,17 @@ _STEP_PLACES = {
 }
 
 
-EFFECTS = [
-    (AcknowledgeEffect.STOP, _("Stop escalation (as in PagerDuty and Opsgenie)")),
-    (AcknowledgeEffect.PAUSE, _("Pause escalation")),
-    (AcknowledgeEffect.CONTINUE, _("Keep escalating until the alert is assigned (as in AlertOps)")),
-]
+class PolicyForm(SpecForm):
+    default_priority = forms.ChoiceField(choices=PRIORITIES)
+    end_policy = forms.ModelChoiceField(Policy.objects.all(), empty_label=_("No policy"))
 
-
-EXHAUSTED_ACTIONS = [
-    (OnExhausted.NOTIFY_LEADS, _("Notify the groups' leads")),
-    (OnExhausted.REPEAT_LAST_STEP, _("Repeat the last step")),
-    (OnExhausted.HAND_OVER, _("Hand over to another policy")),
-    (OnExhausted.NOTHING, _("Do nothing (the alert stays red on Home)")),
-]
-
-
-class PolicyForm(forms.Form):
-    name = forms.CharField(label=_("Name"), max_length=100)
-    group = owner_field()
-    default_priority = forms.ChoiceField(label=_("Default priority"), choices=PRIORITIES, initial="high")
-    effect = forms.ChoiceField(
-        label=_("On acknowledgement"), choices=EFFECTS, widget=forms.RadioSelect, initial=AcknowledgeEffect.STOP
-    )
-    pause = DurationField(
-        label=_("Pause for"), required=False, help_text=_("Only for “Pause escalation”. Example: 15m")
-    )
-    timeout = DurationField(
-        label=_("Acknowledgement timeout"),
-        initial="30m",
-        help_text=_(
-            "Responders are then asked “Still on it?”. Without an answer within 5 minutes, escalation restarts."
-        ),
-    )
-    people = forms.IntegerField(
-        label=_("Acknowledgements required"), min_value=1, max_value=20, initial=1, required=False
-    )
-    page_assignee = forms.BooleanField(
-        label=_("Page the assignee"),
-        required=False,
-        initial=True,
-        help_text=_(
-            "Reassigning an alert pages its new assignee, who must accept it within the "
-            "acknowledgement timeout. Otherwise escalation restarts."
-        ),
-    )
-    repeat_times = forms.IntegerField(label=_("Repeat N times"), min_value=0, max_value=100, initial=0)
-    repeat_every = DurationField(
-        label=_("Repeat every"), required=False, help_text=_("Counted from the start of the last step.")
-    )
-    groups_sequential = DurationField(
-        label=_("Escalate group by group, every"),
-        required=False,
-        help_text=_(
-            "Leave empty to page all groups together. With 15m, all steps run for the first "
-            "group, and 15 minutes later for the next."
-        ),
-    )
-    respond_by = DurationField(
-        label=_("SLA: respond within"),
-        required=False,
-        help_text=_("Used by workflows if the ticket has no respond-by time. Example: 15m"),
-    )
-    fix_by = DurationField(
-        label=_("SLA: fix within"),
-        required=False,
-        help_text=_("Used by workflows if the ticket has no fix-by time. Example: 4h"),
-    )
-    end_after = DurationField(
-        label=_("Exhausted after"),
-        required=False,
-        initial=inputs.write_duration(DEFAULT_END_AFTER),
-        help_text=_("Counted from the start of the last step."),
-    )
-    then = forms.ChoiceField(
-        label=_("When escalation is exhausted"),
-        choices=EXHAUSTED_ACTIONS,
-        widget=forms.RadioSelect,
-        initial=OnExhausted.NOTIFY_LEADS,
-        required=False,
-    )
-    keep_every = DurationField(
-        label=_("Repeat last step every"), required=False, help_text=_("Only for “Repeat the last step”. Example: 15m")
-    )
-    hand_over = forms.ModelChoiceField(
-        Policy.objects.all(), label=_("Hand over to"), required=False, empty_label=_("No policy")
-    )
-    anyway = forms.BooleanField(label=_("Save anyway (no one would be notified)"), required=False)
-
-    def __init__(self, *args: Any, existing: Policy | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        other_policies = Policy.objects.exclude(pk=existing.pk) if existing else Policy.objects.all()
-        self.fields["hand_over"].queryset = other_policies  # type: ignore[attr-defined]
-        if "anyway" not in self.data:
+    def __init__(self, data: Any, *, current: Mapping[str, Any], existing: Policy | None) -> None:
+        super().__init__(data, spec_type=PolicySpec, current=current)
+        if existing:
+            others = Policy.objects.exclude(pk=existing.pk)
+            self.fields["end.policy"].queryset = others  # type: ignore[attr-defined]
+        # Shown by `show_rejection`, and while it is chosen.
+        if self.data.get("anyway") != "on":
             self.fields["anyway"].widget = forms.HiddenInput()
 
     @property
@@ -462,71 +381,18 @@ class PolicyForm(forms.Form):
         return any(field.errors for field in self.advanced)
 
     def spec(self) -> dict[str, Any]:
-        """Return the settings that the form shows in spec form. Fields with an error count as empty."""
-        data = valid_values(self)
-        pauses = data["effect"] == AcknowledgeEffect.PAUSE
-        repeat = {"times": data["repeat_times"], "every": data["repeat_every"] or None}
-        return {
-            "name": data["name"],
-            "group": data["group"].name if data["group"] else None,
-            "default_priority": data["default_priority"],
-            "acknowledge": {
-                "effect": data["effect"],
-                "timeout": data["timeout"] or None,
-                "pause": (data["pause"] or None) if pauses else None,
-                "people": data["people"] or None,
-            },
-            "page_assignee": data["page_assignee"],
-            "repeat": repeat if data["repeat_times"] else None,
-            "groups_sequential": data["groups_sequential"] or None,
-            "end_after": data["end_after"] or None,
-            "end": self._end(data),
-            "sla": {key: data[key] or None for key in ("respond_by", "fix_by")},
-            "anyway": bool(data["anyway"]) or None,
-        }
-
-    def _end(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
-        final_action = data["then"]
-        if final_action == OnExhausted.REPEAT_LAST_STEP:
-            return {"then": final_action, "every": data["keep_every"] or None}
-        if final_action == OnExhausted.HAND_OVER:
-            return {"then": final_action, "policy": data["hand_over"].name if data["hand_over"] else None}
-        return {"then": final_action} if final_action == OnExhausted.NOTHING else None
+        """Return the settings in spec form, without those that do not apply to what was chosen."""
+        spec = super().spec()
+        if spec["acknowledge"]["effect"] != AcknowledgeEffect.PAUSE:
+            spec["acknowledge"]["pause"] = None
+        for key, action in (("every", OnExhausted.REPEAT_LAST_STEP), ("policy", OnExhausted.HAND_OVER)):
+            if spec["end"]["then"] != action:
+                spec["end"][key] = None
+        return spec
 
 
 def _text(value: object) -> str:
     return "" if value is None else str(value)
-
-
-def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the initial values of the settings; the form has the defaults of those that the spec leaves out."""
-    return {
-        **values_at(spec, _PLACES),
-        "name": spec["name"],
-        "group": Group.objects.filter(name=spec.get("group", "")).first(),
-        "hand_over": Policy.objects.filter(name=spec.get("end", {}).get("policy", "")).first(),
-    }
-
-
-#: Path in a policy's spec → the field that shows it, and its problems.
-_PLACES = {
-    "default_priority": "default_priority",
-    "acknowledge.effect": "effect",
-    "acknowledge.pause": "pause",
-    "acknowledge.timeout": "timeout",
-    "acknowledge.people": "people",
-    "page_assignee": "page_assignee",
-    "repeat.times": "repeat_times",
-    "repeat.every": "repeat_every",
-    "groups_sequential": "groups_sequential",
-    "end_after": "end_after",
-    "end.every": "keep_every",
-    "end.policy": "hand_over",
-    "end.then": "then",
-    "sla.respond_by": "respond_by",
-    "sla.fix_by": "fix_by",
-    "steps": "name",
-}
 
 
 _LIST = ObjectList(
@@ -594,7 +460,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     if row is not None and commands.readable(row) is None:
         messages.warning(request, gettext("This policy is not valid. Saving replaces it."))
         spec = _initial_spec(request) | {"name": row.name}
-    form = PolicyForm(request.POST or None, initial=initial_policy(spec), existing=row)
+    form = PolicyForm(request.POST or None, current=spec, existing=row)
     formset = formset_class(StepForm, StepFormSet, max_num=MAX_STEPS, absolute_max=MAX_STEPS + 5)
     steps = formset(request.POST or None, initial=initial_steps(spec), prefix="steps")
     offer_own_groups(request, form.fields["group"])
@@ -603,7 +469,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
     if form.is_bound and not is_preview:
         is_valid = all([form.is_valid(), steps.is_valid()])
         filled_steps = steps.filled_steps()
-        posted = {**spec, **form.spec(), "steps": [step.spec() for step in filled_steps]}
+        posted = {**form.spec(), "steps": [step.spec() for step in filled_steps]}
         try:
             if is_valid:
                 require(request, Permission.MANAGE_TEAMS, form.cleaned_data["group"])
@@ -614,7 +480,7 @@ def edit(request: SignedInRequest, number: int | None = None) -> HttpResponse:
             # Shows the problems that only the command finds as well.
             commands.check_policy(posted, existing=row)
         except Rejected as rejected:
-            show_rejection(form, rejected, _PLACES, rows={"steps": filled_steps}, row_places=_STEP_PLACES)
+            show_rejection(form, rejected, {"steps": "name"}, rows={"steps": filled_steps}, row_places=_STEP_PLACES)
     failed = not is_preview and (
         form.errors or any(step.errors or step.methods.total_error_count() for step in steps.forms)
     )

@@ -258,10 +258,13 @@ _client_tables = [
 ]
 
 _calls = [
+    path("", calls.call_list, name="calls"),
+    path("<int:number>/", calls.call, name="call"),
     path("<int:number>/recording", calls.recording, name="call_recording"),
     path("routes/", calls.route_list, name="call_routes"),
     path("routes/new/", calls.edit_route, name="new_call_route"),
     path("routes/<int:number>/", calls.edit_route, name="call_route"),
+    path("routes/<int:number>/test-call", calls.test_call, name="test_call"),
     path("routes/<int:number>/delete/", delete_view(registry.CALL_ROUTES), name="delete_call_route"),
 ]
 

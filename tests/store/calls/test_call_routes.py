@@ -33,6 +33,9 @@ escalation_policies:
 providers:
   - {name: Phones, kind: twilio, account_sid: AC00000000000000000000000000000000, auth_token: secret,
      from_number: "+41445550100"}
+  - {name: Push, kind: ntfy}
+outbound_integrations:
+  - {name: Web, kind: http, url: "https://x.example"}
 call_routes:
   - name: Night hotline
     group: Desk
@@ -104,6 +107,8 @@ def test_router_gets_stored_settings() -> None:
         ({"numbers": ["+41445550101"]}, "numbers[0]", "belongs to call route Night hotline"),
         ({"provider": "Nobody"}, "provider", 'no provider named "Nobody"'),
         ({"provider": ""}, "provider", "required"),
+        ({"provider": "Push"}, "provider", "carries no calls"),
+        ({"ticket_integration": "Web"}, "ticket_integration", "HaloITSM"),
         ({"escalation_policy": "Nobody"}, "escalation_policy", "unknown escalation policy"),
         ({"escalation_policy": None}, "escalation_policy", "whom a call reaches"),
         ({"support_hours": "Never"}, "support_hours", "no support hours"),
@@ -142,10 +147,10 @@ def test_what_a_route_uses_is_not_deleted(now: datetime) -> None:
         (Policy.objects.get(), registry.POLICIES),
         (Group.objects.get(name="Network"), registry.GROUPS),
         (Group.objects.get(name="Desk"), registry.GROUPS),
-        (Provider.objects.get(), registry.PROVIDERS),
+        (Provider.objects.get(name="Phones"), registry.PROVIDERS),
     ):
         with pytest.raises(Rejected, match="call route Night hotline"):
             resource.delete(row, actor=ACTOR, now=now)
     registry.CALL_ROUTES.delete(CallRoute.objects.get(), actor=ACTOR, now=now)
-    delete_provider(Provider.objects.get(), actor=ACTOR, now=now)
+    delete_provider(Provider.objects.get(name="Phones"), actor=ACTOR, now=now)
     assert AuditEntry.objects.filter(object_type="call_route", action="delete").count() == 1

@@ -208,6 +208,19 @@ def test_caller_who_hangs_up_while_it_rings_is_missed(hotline: Hotline) -> None:
     assert any("the caller hung up" in text for text in timeline())
 
 
+def test_hang_up_is_noticed_without_the_call_status_url(hotline: Hotline) -> None:
+    """Only the number's own URL reports it as such; the conference says that the caller has left."""
+    hotline.route(ring_order="all_at_once", escalation_policy="Standard")
+    caller = hotline.call()
+    hotline.work()
+    assert hotline.rung()
+    caller.status_callback = ""
+    caller.hang_up()
+    hotline.work()
+    assert hotline.rung() == []
+    assert PhoneCall.objects.get().outcome == "missed"
+
+
 def test_nobody_on_call_is_said_and_an_alert(hotline: Hotline) -> None:
     hotline.route(group="Empty", voicemail=False)
     caller = hotline.call()

@@ -257,6 +257,24 @@ def test_caller_id_that_the_vendor_refuses_is_replaced(hotline: Hotline) -> None
     assert alice.caller == hotline.vendor.settings["from_number"]
 
 
+def test_callers_number_is_shown_where_the_vendor_allows_it(hotline: Hotline) -> None:
+    hotline.call()
+    token = hotline.last(_K.CAME).caller_token
+    hotline.carrier.ring(ALICE, "leg-1", caller_id=CALLER, caller_token=token)
+    (alice,) = hotline.vendor.exchange.ringing()
+    assert alice.caller == (CALLER if token else hotline.vendor.settings["from_number"])
+
+
+def test_call_whose_id_only_its_events_say_is_known_by_its_leg(hotline: Hotline) -> None:
+    if not hasattr(hotline.vendor, "tells_sid"):
+        pytest.skip("It answers with the id.")
+    hotline.vendor.tells_sid = False
+    assert hotline.carrier.ring(ALICE, "leg-1") == ""
+    hotline.vendor.exchange.settle()
+    (alice,) = hotline.vendor.exchange.ringing()
+    assert (hotline.last(_K.RINGING).leg, hotline.last(_K.RINGING).external_id) == ("leg-1", alice.sid)
+
+
 def test_vendor_that_is_down_raises_and_keeps_nothing(hotline: Hotline) -> None:
     hotline.vendor.is_down = True
     for request in (

@@ -10,6 +10,7 @@ from django.db import transaction
 
 from tests.store.simulate.test_simulation import EXAMPLE, NIGHT, NOON, configure
 from tests.support.people import ACTOR
+from tocsin.alerts.states import Priority
 from tocsin.core.config import settings_store
 from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import Policy
@@ -90,6 +91,16 @@ def test_client_table_route_pages_named_targets_others_use_route(now: datetime) 
         ("", None, "Standard"),
     ]
     assert {page.name for page in methods[0].pages} == {"Bob Brown"}
+    taken = {client: the_one().for_client(client).routes for client in ("acme", "Globex", "Initech")}
+    assert {client: [route.clients for route in routes] for client, routes in taken.items()} == {
+        "acme": [("Acme", "Beta"), None], "Globex": [("Globex",), None], "Initech": [(), None],
+    }  # fmt: skip
+
+
+def test_preflight_of_one_integration_and_priority(now: datetime) -> None:
+    low = preflight(NIGHT, only=Integration.objects.get(), priority=Priority.LOW)[0]  # type: ignore[arg-type]
+    assert low.name == the_one().name
+    assert [route.route for route in low.routes] == [route.route for route in the_one().routes]
 
 
 def test_clients_with_same_on_call_users_are_one_path(now: datetime) -> None:

@@ -32,8 +32,8 @@ def test_every_command_has_help_and_takes_a_data_directory(
 ) -> None:
     assert run([*words, "--help"]) == 0
     text = capsys.readouterr().out
-    # The probe asks a port.
-    assert ("--data-dir" in text) == (words != ("probe",))
+    # The probe asks a port, and the bridge an address.
+    assert ("--data-dir" in text) == (words not in (("probe",), ("mcp",)))
     assert ALL[words].help, "a sentence that says what it does"
 
 

@@ -534,3 +534,24 @@ def test_services_of_one_host_have_ids_of_their_own() -> None:
             for name in ("HTTP", "Load")
         )
         assert first.source_id != second.source_id
+
+
+@pytest.mark.parametrize("payload", [{"alerts": [], "count": 0}, {"incidents": [], "ts": 1}])
+def test_empty_list_of_problems_opens_nothing(payload: dict[str, Any]) -> None:
+    assert event("api", payload).action is EventAction.CLOSE
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"message": "Pump 4 at a standstill", "error": None},
+        {"alarm": "Hydraulics", "alerts": []},
+        {"message": "Disk full again on db1"},
+        {"meldung": "Pumpe wieder ausgefallen"},
+        {"message": "New version available"},
+        {"alert": "CPU rule", "alertStatus": "default"},
+        {"objekt": "vpn.metallbau-frei.example", "titel": "Zertifikat abgelaufen"},
+    ],
+)
+def test_words_of_an_end_close_no_problem(payload: dict[str, Any]) -> None:
+    assert event("api", payload).action is EventAction.OPEN

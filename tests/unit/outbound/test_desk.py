@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
+import textwrap
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +18,7 @@ from tocsin.catalogue.desks import check_file, line_of, load_desks
 from tocsin.core.delivery.circuit_breaker import NeedsAttention, Throttled
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.net.egress import EgressResponse, HttpClient, OutcomeUnknown
-from tocsin.outbound.connectors.desk import DESKS, DeskSender, fill
+from tocsin.outbound.connectors.desk import DESKS, DeskSender, _kind, fill
 from tocsin.outbound.connectors.interfaces import CallJob, IntegrationAccount, RecordedClient
 from tocsin.outbound.reasons import NO_AGENT_WITH_EMAIL
 
@@ -98,6 +101,31 @@ def test_mistake_in_a_file_is_named_with_its_line(
 def test_line_of_a_place_in_an_array_of_tables() -> None:
     text = "[a]\nx = 1\n\n[[a.before]]\npath = 1\n\n[[a.before]]\npath = 2\ncapture = {}\n"
     assert [line_of(text, place) for place in ("a.x", "a.before[0].path", "a.before[1].path", "a.y")] == [2, 5, 8, 1]
+
+
+def test_desk_of_the_guide_works_with_its_recorded_answers(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "how-to" / "ticket-systems.md").read_text()
+    (text,) = (one for one in re.findall(r"```toml\n(.*?)```", guide, re.S) if "[verify]" in one)
+    # Beside an inbound type, as the guide says; the copy stands for one of their own.
+    folder = tmp_path / "zammad"
+    folder.mkdir()
+    (folder / "outbound.toml").write_text(textwrap.dedent(text))
+    answers = {
+        "verify": {"answer": {"name": "Tocsin"}},
+        "look_up_note": {"answer": [{"text": "x"}]},
+        "note": {"status": 201, "answer": {}},
+    }
+    (folder / "outbound.samples.json").write_text(json.dumps(answers))
+    assert check_file(folder / "outbound.toml") == []
+    desk = desks.read_desk(folder / "outbound.toml")
+    double = DeskDouble(desk)
+    account = IntegrationAccount(1, "Acme", {"base_url": "https://93.184.216.34"}, {"token": "a-long-secret"})
+    sender = _kind(desk).open_sender(account, cast(HttpClient, double))
+    assert "as Tocsin" in str(sender.verify(line(double), NOW))
+    sender.send(write(), line(double), NOW)
+    assert double.writes == [("note", {"text": "Alice took it. (Tocsin #42)", "internal": True})]
+    again = job("write", {"note": "Alice took it."}, ticket="41", uncertain=True)
+    assert sender.send(again, line(double), NOW).result.code == "ticket.note_existed"
 
 
 # ---------- templates
@@ -225,15 +253,16 @@ def test_recorded_refusals_are_explained(name: str) -> None:
     for refusal in load_desks()[name].samples().get("refusals", ()):
         double = DeskDouble(load_desks()[name])
         double.instead = lambda request, _body, refusal=refusal: (  # type: ignore[misc]
-            EgressResponse(refusal["status"], {}, __import__("json").dumps(refusal["answer"]).encode())
+            EgressResponse(refusal["status"], {}, json.dumps(refusal["answer"]).encode())
             if request == refusal["request"]
             else None
         )
         sender, _ = opened(name, double)
         priority = {"number": "99", "name": "None"}
         prepared = {"agent": ALICE, "status": {"number": "3", "name": "In Progress"}, "priority": priority}
+        event = "acknowledge" if refusal["request"] == "status" else "close"
         with pytest.raises((Permanent, Temporary)) as raised:
-            sender.send(write(event="close", prepared=prepared), line(double), NOW)
+            sender.send(write(event=event, prepared=prepared), line(double), NOW)
         assert "Response: " in str(raised.value)
         assert len(double.notes) == 1
 

@@ -31,6 +31,7 @@ WITHOUT_BODY = {
     "POST groups/{id}/contacts/{label}/test",
     "POST groups/{id}/members/{username}/show-addresses",
     "POST contact-methods/{id}/send-code",
+    "POST call-routes/{id}/test-call",
     "POST providers/{id}/test",
     "POST integrations/{id}/test-mailbox",
     "POST integrations/{id}/versions/{number}/restore",

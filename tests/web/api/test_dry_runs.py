@@ -45,6 +45,17 @@ def _message(
 # --- dry run
 
 
+def test_preflight_of_an_integration_names_who_is_paged(integration: Integration, observer: Api) -> None:
+    answer = observer.get("integrations/Tool/preflight", at="2026-12-05T03:00:00Z", priority="low", client="Acme")
+    assert answer.status == 200, answer
+    (found,) = answer.body["integrations"]
+    assert [(way["route"], way["policy"]) for way in found["ways"]] == [(None, "P")]
+    assert {page["to"] for page in found["ways"][0]["pages"]} == {"Bob Andersson"}
+    refused(observer.get("integrations/Tool/preflight", at="Saturday"), 400, "invalid", "at")
+    assert observer.get("integrations/Nothing/preflight").status == 404
+    assert not Notification.objects.exists()
+
+
 def test_dry_run_returns_outcome_and_paged_users(integration: Integration, manager: Api) -> None:
     answer = manager.post("integrations/Tool/test", {"id": 7, "title": "Disk full"})
     assert answer.status == 200, answer

@@ -16,6 +16,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp_types import ElicitResult
 
+from tests.support.openapi_check import check_answer
 from tests.support.webhook_server import hook_server
 from tests.web.api.conftest import Api, Company
 from tocsin.access import tokens
@@ -443,6 +444,66 @@ def test_orders_in_an_alert_change_nothing_but_text(writer: Assistant, open_aler
     assert [tool.show() for tool in TOOLS.values()] == before
     assert Alert.objects.get(pk=number).status == "open"
     assert AlertEvent.objects.count() == 1
+
+
+#: The operation of the API whose answer a tool gives, with arguments.
+OPERATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "list_alerts": ("alerts", {}),
+    "why_notified": ("notifications", {"alert": 1}),
+    "search_inbound_log": ("inbound-messages", {}),
+    "list_deliveries": ("deliveries", {}),
+    "response_times": ("reports/response-times", {"by": "client"}),
+    "noisy_sources": ("reports/noise", {}),
+    "audit_search": ("audit-log", {}),
+    "system_health": ("system/doctor", {}),
+}
+
+
+@pytest.mark.parametrize("tool", OPERATIONS)
+def test_answer_has_the_shape_of_the_api(tool: str, company: Company, open_alert: Callable[..., int]) -> None:
+    number = open_alert()
+    operation, arguments = OPERATIONS[tool]
+    if "alert" in arguments:
+        arguments = {"alert": number}
+    answer = make_assistant(company.alice, TokenScope.ADMIN).data(tool, **arguments)
+    assert answer.pop("from_outside") == FROM_OUTSIDE
+    check_answer("GET", f"/api/v1/{operation}", 200, answer)
+
+
+def test_alert_of_a_tool_has_the_shape_of_the_api(reader: Assistant, open_alert: Callable[..., int]) -> None:
+    number = open_alert(columns={"client": "Acme"})
+    answer = reader.data("get_alert", alert=number)
+    check_answer("GET", f"/api/v1/alerts/{number}", 200, answer["alert"])
+    check_answer("GET", f"/api/v1/alerts/{number}/events", 200, answer["timeline"])
+    assert answer["timeline"]["items"][0]["reason"]["text"] == "A test opened it."
+
+
+def test_rows_go_on_with_the_cursor(reader: Assistant, open_alert: Callable[..., int]) -> None:
+    numbers = [open_alert(f"Disk {count}") for count in range(13)]
+    seen: list[int] = []
+    cursor: dict[str, str] = {}
+    for _page in range(5):
+        answer = reader.data("list_alerts", **cursor)
+        seen += [item["id"] for item in answer["items"]]
+        if answer["next"] is None:
+            break
+        cursor = {"cursor": answer["next"]}
+    assert seen == numbers[::-1]
+
+
+def test_last_calls_are_shown_by_the_api(reader: Assistant, company: Company, admin: Api) -> None:
+    reader.data("list_alerts")
+    reader.data("who_is_on_call")
+    shown = admin.get("tokens", user="bob").body["items"][0]["calls"]
+    assert [(call["tool"], call["changes"]) for call in shown] == [("who_is_on_call", 0), ("list_alerts", 0)]
+
+
+def test_tools_of_the_on_call_calendar_name_every_group(reader: Assistant, company: Company) -> None:
+    at = clock.now().replace(hour=3).isoformat()
+    answer = reader.data("who_is_on_call", at=at)
+    assert [item["group"] for item in answer["items"]] == ["Service Desk", "Network"]
+    assert answer["items"][0]["on_call"][0]["user"] == "bob"
+    assert [item["group"] for item in reader.data("coverage_gaps", group="Network")["items"]] == ["Network"]
 
 
 # ---------- tocsin mcp

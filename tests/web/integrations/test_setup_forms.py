@@ -40,8 +40,8 @@ def text_of(client: Client, path: str) -> str:
 def policy_form(*steps: dict[str, Any], **settings: Any) -> dict[str, Any]:
     """A filled-in form of a policy."""
     form: dict[str, Any] = {
-        "name": "Nights", "default_priority": "high", "effect": "stop", "timeout": "30m",
-        "repeat_times": "0",
+        "name": "Nights", "default_priority": "high", "acknowledge.effect": "stop",
+        "acknowledge.timeout": "30m", "repeat.times": "0",
         "steps-TOTAL_FORMS": len(steps), "steps-INITIAL_FORMS": 0, **settings,
         "page_assignee": "on",
     }  # fmt: skip
@@ -56,7 +56,7 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
         {"after": "5m", "roles": ["secondary"], "groups": [company.night.pk]},
         {"after": "10m", "users": [company.admin.pk]},
         {},
-        effect="pause", pause="15m", repeat_times="2", repeat_every="10m",
+        **{"acknowledge.effect": "pause", "acknowledge.pause": "15m", "repeat.times": "2", "repeat.every": "10m"},
     )  # fmt: skip
     answer = browser_of(company.admin).post("/policies/new/", form, follow=True)
     text = answer.content.decode()
@@ -95,21 +95,22 @@ def test_rows_of_steps_say_who_how_and_when(company: Company, browser_of: Browse
         ({"steps-0-roles": []}, "notifies no one"),
         ({"name": ""}, "This field is required."),
         ({"name": "standard"}, "already"),
-        ({"effect": "pause"}, "how long an acknowledgement pauses"),
-        ({"repeat_times": "3"}, "the interval between rounds"),
-        ({"timeout": "x"}, "is not a duration"),
+        ({"acknowledge.effect": "pause"}, "how long an acknowledgement pauses"),
+        ({"repeat.times": "3"}, "the interval between rounds"),
+        ({"acknowledge.timeout": "x"}, "is not a duration"),
         ({"steps-0-tags": "production"}, "Use name = value"),
     ],
 )
 def test_what_is_wrong_with_a_policy_stands_beside_it(
     company: Company, browser_of: BrowserOf, change: dict[str, Any], message: str
 ) -> None:
-    form = {**policy_form({"roles": ["primary"], "after": "0", "users": []}), **change}
+    form = {**policy_form({"roles": ["primary"], "after": "0", "users": []}), "anyway": "False", **change}
     if change.get("steps-0-roles") == []:
         form["steps-0-groups"] = [company.desk.pk]
     answer = browser_of(company.admin).post("/policies/new/", form)
     assert answer.status_code == 422
     assert message.lower() in answer.content.decode().lower()
+    assert answer.context["form"]["anyway"].is_hidden
     assert not Policy.objects.filter(name="Nights").exists()
 
 
@@ -118,12 +119,12 @@ def test_all_policy_errors_are_shown_at_once(company: Company, browser_of: Brows
         {"groups": [company.desk.pk], "tags": "production"},
         {"roles": ["primary"], "after": "soon", "retry_times": "99"},
         {"after": "5m", "retry_times": "99"},
-        name="", effect="pause", timeout="x", repeat_times="3",
+        **{"name": "", "acknowledge.effect": "pause", "acknowledge.timeout": "x", "repeat.times": "3"},
     )  # fmt: skip
     answer = browser_of(company.admin).post("/policies/new/", form)
     assert answer.status_code == 422
     main, steps = answer.context["form"], answer.context["steps"].forms
-    assert set(main.errors) == {"name", "pause", "timeout", "repeat_every"}
+    assert set(main.errors) == {"name", "acknowledge.pause", "acknowledge.timeout", "repeat.every"}
     assert [set(step.errors) for step in steps] == [
         {"tags", "__all__"}, {"after", "retry_times"}, {"retry_times", "__all__"}
     ]  # fmt: skip
@@ -133,7 +134,7 @@ def test_all_policy_errors_are_shown_at_once(company: Company, browser_of: Brows
 def test_default_settings_of_a_policy_are_not_listed(company: Company, browser_of: BrowserOf) -> None:
     browser = browser_of(company.admin)
     assert browser.get("/policies/new/").context["form"].changed_settings == ["Repeat N times: 1", "Repeat every: 10m"]
-    defaults = {"name": "", "end_after": "5m", "people": "1", "then": "notify_leads"}
+    defaults = {"name": "", "end_after": "5m", "acknowledge.people": "1", "end.then": "notify_leads"}
     form = policy_form({"roles": ["primary"]}, **defaults)
     assert browser.post("/policies/new/", form).context["form"].changed_settings == []
 

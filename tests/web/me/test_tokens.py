@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,6 +16,8 @@ from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.access.roles import UNLIMITED, TokenScope
+from tocsin.access.tokens import AssistantCall
+from tocsin.core.config import settings_store
 from tocsin.core.runtime import clock
 from tocsin.people.changes.api_tokens import save_service_account
 from tocsin.people.models import ServiceAccount, User
@@ -60,6 +63,26 @@ def test_a_token_is_shown_once_and_ended(company: Company, browser_of: BrowserOf
     assert tokens.verify(secret, now=clock.now()) is not None
     client.post(f"/me/tokens/{token.pk}/revoke")
     assert tokens.verify(secret, now=clock.now()) is None
+
+
+def test_connecting_an_assistant_shows_its_settings(company: Company, browser_of: BrowserOf) -> None:
+    client = confirmed(browser_of(company.responder))
+    assert "Changes are disabled here" in text_of(client, "/me/assistant/")
+    assert "Only these clients" not in text_of(client, "/me/assistant/")
+    last_day = re.search(r'name="expires_on" value="([0-9-]+)"', text_of(client, "/me/assistant/"))
+    assert last_day
+    assert last_day[1] == (clock.now() + timedelta(days=90)).date().isoformat()
+    shown = client.post("/me/assistant/", form(name="Claude", scope="read"))
+    secret, text = secret_of(shown), html.unescape(shown.content.decode())
+    assert f'--header "Authorization: Bearer {secret}"' in text
+    assert '"type": "http"' in text
+    assert f'"TOCSIN_API_TOKEN": "{secret}"' in text
+    token = tokens.verify(secret, now=clock.now())
+    assert token is not None
+    tokens.record_call(token, AssistantCall(clock.now(), "why_not_notified"), 20)
+    assert "why_not_notified" in text_of(client, "/me/")
+    settings_store.set(settings_store.ASSISTANT_WRITES, True)
+    assert "Changes are allowed here" in text_of(client, "/me/assistant/")
 
 
 @pytest.mark.parametrize("method", ["get", "post"])

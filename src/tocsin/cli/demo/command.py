@@ -148,6 +148,7 @@ def _create_sample_team(password: str, *, with_history: bool = False) -> None:
     User.objects.update(password=make_password(password))
     # Finn has not verified his phone yet, so that readiness has something to show.
     ContactMethod.objects.exclude(user__username="finn").update(verified_at=begin)
+    history.write_calls(now)
     if with_history:
         typer.echo("Writing three weeks of history …", err=True)
         history.write(now)

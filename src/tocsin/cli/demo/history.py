@@ -6,6 +6,9 @@ The clock is that of the history. There is no provider, so that every message go
 from __future__ import annotations
 
 import heapq
+import io
+import math
+import wave
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +25,8 @@ from tocsin.alerts import commands, service
 from tocsin.alerts.commands import Actor, Command
 from tocsin.alerts.service import FoundAlert
 from tocsin.alerts.states import ActorKind, CommandKind
+from tocsin.calls.models import CallLeg, CallRoute, PhoneCall
+from tocsin.calls.states import CallOutcome, CallPhase, Cause, LegStatus
 from tocsin.cli.demo import incidents
 from tocsin.cli.demo.incidents import ZONE, Answer, Incident, local
 from tocsin.core import ids
@@ -151,6 +156,82 @@ def write(now: datetime) -> None:
         sandboxed.filter(channel=channel).update(provider_name=name)
         ProviderHealth.objects.create(name=name, worked_at=now)
     _deliver(list(sandboxed.exclude(sent_at=None)))
+
+
+@dataclass(frozen=True, slots=True)
+class _PastCall:
+    """A call of the hotline: who called, when, and what became of each ring."""
+
+    hours_ago: float
+    caller: str
+    name: str
+    client: str
+    outcome: CallOutcome
+    cause: str
+    rings: tuple[tuple[str, str, LegStatus], ...]
+    #: Seconds until a person took it, and until it ended.
+    answered_after: int | None
+    lasted: int
+    message: str = ""
+
+
+_CALLS = (
+    _PastCall(
+        51, "+41790000031", "José Ångström", "Acme Corp", CallOutcome.ANSWERED, "",
+        (
+            ("alice", "primary, Service Desk", LegStatus.NO_ANSWER),
+            ("bob", "secondary, Service Desk", LegStatus.ACCEPTED),
+        ),
+        44, 312,
+    ),
+    _PastCall(
+        27, "+41790000032", "", "Globex", CallOutcome.MISSED, Cause.CALLER_HUNG_UP,
+        (("alice", "primary, Service Desk", LegStatus.CANCELLED),), None, 14,
+    ),
+    _PastCall(
+        6, "+41790000033", "Maria Rossi", "Initech", CallOutcome.VOICEMAIL, Cause.NOBODY_ANSWERED,
+        (("alice", "primary, Service Desk", LegStatus.DECLINED), ("bob", "secondary, Service Desk", LegStatus.MACHINE)),
+        None, 71, "The VPN in Lugano is down, please call me back.",
+    ),
+)  # fmt: skip
+
+
+def write_calls(now: datetime) -> None:
+    """Writes three calls of the hotline: answered, missed, and a voicemail."""
+    route, people = CallRoute.objects.get(), {user.username: user for user in User.objects.all()}
+    for number, past in enumerate(_CALLS):
+        at = now - timedelta(hours=past.hours_ago)
+        taken = past.answered_after is not None
+        tone = _tone() if past.message else None
+        call = PhoneCall.objects.create(
+            route=route, route_name=route.name, group=route.group, provider="Twilio", external_id=f"CAdemo{number}",
+            called=route.numbers[0], caller=past.caller, caller_name=past.name, client=past.client, state={},
+            phase=CallPhase.ENDED, outcome=past.outcome, cause=past.cause, started_at=at,
+            answered_at=at + timedelta(seconds=past.answered_after or 0) if taken else None,
+            answered_by=people[past.rings[-1][0]] if taken else None, ended_at=at + timedelta(seconds=past.lasted),
+            recording=tone, recording_type="audio/wav" if tone else "", recording_seconds=_TONE_SECONDS if tone else 0,
+            recording_until=now + timedelta(days=route.recording_days) if tone else None, transcription=past.message,
+        )  # fmt: skip
+        for place, (username, capacity, status) in enumerate(past.rings, 1):
+            user, rung_at = people[username], at + timedelta(seconds=8 + 25 * (place - 1))
+            CallLeg.objects.create(
+                call=call, place=place, user=user, user_name=user.display_name, capacity=capacity, status=status,
+                number="+41790000001", rung_at=rung_at, ended_at=rung_at + timedelta(seconds=20),
+            )  # fmt: skip
+
+
+_TONE_SECONDS, _SAMPLES = 3, 8_000
+
+
+def _tone() -> bytes:
+    """Returns a tone, as a WAV file: what the demo's caller says."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 1, _SAMPLES, 0, "NONE", ""))
+        out.writeframes(bytes(
+            int(128 + 40 * math.sin(math.tau * 440 * step / _SAMPLES)) for step in range(_TONE_SECONDS * _SAMPLES)
+        ))  # fmt: skip
+    return file.getvalue()
 
 
 def _deliver(texts_and_calls: list[Delivery]) -> None:

@@ -238,7 +238,8 @@ class RecentWrites:
         the message; None if somebody else assigned the ticket."""
         agent_id = "" if event.mapped.is_nobody("agent") else event.mapped.text("agent_id") or ""
         echo = self._echo(event, self.agents.get(agent_id), self.agent_written_at, self.is_agent_queued)
-        is_past = echo is None and agent_id in self.agents_before - self.agents.keys()
+        is_known = bool(agent_id) or event.mapped.is_nobody("agent")
+        is_past = echo is None and is_known and agent_id in self.agents_before - self.agents.keys()
         return 0 if is_past and self._find_author(event) is _Author.UNKNOWN else echo
 
     def match_written_fields(self, event: NormalizedEvent) -> dict[str, int]:

@@ -156,7 +156,11 @@ def _daily_event(objects: MessageObjects, votes: Collection[_Vote]) -> str | Non
     things = [name for level in objects.everywhere for name in level if name in table.DAILY_OBJECTS]
     named = (f"{thing} {value}" for thing in things for value in happened if " " not in value)
     titles = (f"{name} {value}" for name, value in texts if _PLACES[name] not in (0, table.SEVERITY))
-    event = next(chain(filter(is_daily_event, (*happened, *named)), filter(is_routine, titles)), None)
+    said = (value for name, value in texts if _PLACES[name] == table.SENTENCE and len(value) <= _MAX_STATUS_CHARS)
+    event = next(chain(filter(is_daily_event, (*happened, *named, *said)), filter(is_routine, titles)), None)
+    if event is not None and meaning_of(event) is _CLOSE:
+        # "Release 9.2 is live" ends nothing.
+        event = None if any(vote.meaning is _CLOSE for vote in votes) else "update published"
     event = event or _filled_in(objects, texts) or _measured(objects)
     if event is None or any(map(_is_of_fault, texts)):
         return None
@@ -216,6 +220,8 @@ def _names_problem(objects: MessageObjects) -> bool:
         for name, value in level.items():
             # A check called "Error rate" may be well.
             if not isinstance(value, str) or "://" in value or name == "name" or name in table.MONITORED:
+                continue
+            if len(value) <= _MAX_STATUS_CHARS and meaning_of(value) is _CLOSE:
                 continue
             is_fault = names_fault(value) or (name in table.HEADLINE and meaning_of(value) is None)
             if is_fault and _PLACES[name] not in (0, table.STATUS, table.SEVERITY):
@@ -571,7 +577,8 @@ def with_likely_id(
 def _names_problem_of_thing(objects: MessageObjects) -> bool:
     """Returns whether the title names a problem, and of what: another title may say that it is over."""
     title = str(first_line(next(find_titles(objects), "")))
-    return names_failure(title) and table.OF_THING.search(title) is not None
+    is_of_problem = names_failure(title) or title in find_any(objects.texts, table.HEADLINE)
+    return is_of_problem and (table.OF_THING.search(title) is not None or any(find_units(objects)))
 
 
 def _placed(thing: str, host: str, objects: MessageObjects) -> str:
@@ -791,7 +798,9 @@ def is_about_same(opened: Identity, over: Identity) -> bool:
     if not opened.checks.items().isdisjoint(over.checks.items()):
         return True
     is_text = not any((*opened[:4], *over[:4], opened.bare_ids, over.bare_ids)) and len(over.said) > 1
-    if (is_text or not opened.bare_ids.isdisjoint(over.bare_ids)) and over.said <= opened.everything:
+    if (is_text or not opened.bare_ids.isdisjoint(over.bare_ids)) and (
+        over.said - table.BACK_AGAIN <= opened.everything
+    ):
         return True
     if not places and opened.services.items().isdisjoint(over.services.items()):
         return False
@@ -841,7 +850,8 @@ def identity_of(payload: object) -> Identity:
                 continue
             group.setdefault(name, text.casefold().strip())
     found.bare_ids.update(_texts(text_of(level.get(name)) for level in objects.levels for name in _BARE_IDS))
-    found.said.update(word for text in texts for word in words_of(without_status(str(first_line(text)))))
+    said = (word for text in texts for word in words_of(without_status(str(first_line(text)))))
+    found.said.update(word for word in said if meaning_of_word(word) is None)
     found.numbered.update(
         pair
         for text in texts

@@ -6,6 +6,7 @@ Words are in lower case; those of a phrase are joined by underscores. Names of f
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
@@ -95,7 +96,12 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         falla aberto aberta erro falha fora_do_ar verbroken onbereikbaar hors_tension injoignable abgelaufen awaria
         allarme aperto errore guasto parada parado fout kritiek storing waarschuwing abgebrochen interrotto interrotta
         interrompu irraggiungibile degradato unregistered en_panne backing_up
-        building_up filling_up heating_up piling_up
+        building_up filling_up heating_up piling_up apparition apparu apparue undicht blockiert bloqué bloquée bloqueado
+        bloqueada bloccato bloccata geblokkeerd überhitzt verklemmt getrennt déconnecté desconectado disconnesso
+        disparado
+        disparada scattato scattata geactiveerd vastgelopen déborde dépassé dépassée excedido superato overschreden
+        averiado
+        averiada perdu perdida perso verloren überfällig
     """,
     ),
     (_OPEN, "ambiguous", "creating testing"),
@@ -131,12 +137,14 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         "",
         """
         close not_triggered not_firing not_alerting not_failing not_active clear green healed mitigated pass passing
-        recover recovery reset resolve resolving returned succeed uncritical undegraded all_clear auto_resolved
+        recover recovery reset resolve resolving returned succeed undegraded all_clear auto_resolved
         autoresolved within_limits within_threshold in_range within_range closed_auto back_online answering cease ceased
-        completes dismissed online_again rectified offbattery commok unban unbanned unblocked unfired stabilized synced
-        in_sync online_utility onmains on_mains back_up no_problem uncompromised no_longer_active rearmed cleaned paid
+        completes dismissed online_again rectified offbattery commok unban unbanned stabilized synced
+        in_sync online_utility onmains on_mains back_up no_problem no_longer_active rearmed cleaned paid
         reconnection compliant patched established in_service alarm_release alarm_released alarm_off mainsback
-        mains_back
+        mains_back power_back cooled_down disparu disparue à_jour al_día
+        op_tijd
+        sous_tension con_conexión en_marche en_marcha in_funzione in_bedrijf in_dienst wieder_da
     """,
     ),
     (_CLOSE, "bare", "closed"),
@@ -154,15 +162,27 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         beschikbaar operativo operativa operacional opérationnel rientrato rientro correcto normalisiert gültig
         zurückgesetzt działa no_ar en_línea joignable entstört entstörung wiederherstellung rétablissement
         retablissement retabli raggiungibile fixed healthy normal ok okay online operational passed reachable renewed
+        secured refilled refuelled drained thawed fehlerfrei abgekühlt aufgefüllt wiedergefunden
+        erneuert wiederverbunden réarmé réarmée rearmado rearmada
+        riarmato
+        riarmata retrouvé refroidi rempli renouvelé renouvelée réparé réparée redémarré redémarrée enfriado rellenado
+        renovado
+        renovada reparado reparada reanudado raffreddato riempito riparato riparata rinnovato rinnovata ritrovato
+        ripartito ripartita asciutto sbloccato sbloccata seco droog normaal normale afgekoeld bijgevuld verlengd
+        gerepareerd gereset accesible
         restored solved succeeded success successful up back_to_normal alive nominal optimal reconnected remediated
         repaired responding resumed successfully
     """,
     ),
     (_CLOSE, "end done", "ended"),
-    (_CLOSE, "end unclear", "connected stable"),
+    (
+        _CLOSE,
+        "end unclear",
+        "connected stable dicht verbunden connecté conectado connesso verbonden sec",
+    ),
     (_CLOSE, "noflag", "closing"),
     (_CLOSE, "noflag bare", "inactive inaktiv inactif inactivo inattivo inactief"),
-    (_CLOSE, "unclear", "ready valid working safe gone"),
+    (_CLOSE, "unclear", "ready valid working safe gone moving läuft verlängert"),
     (_CLOSE, "unclear noflag", "available good clean live"),
     (
         _UPDATE,
@@ -196,7 +216,8 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
         "flag",
         """
         activated defaut errors failures flood gestoert intrusion leak leakage overheating smoke tamper water waterleak
-        alarm_status alarm_state alert_status alert_state over_limit over_threshold over_quota over_budget above_limit
+        alarm_status alarm_state alert_status alert_state listed blocklisted anstehend over_limit over_threshold
+        over_quota over_budget above_limit
         above_threshold out_of_range
     """,
     ),
@@ -214,6 +235,17 @@ _TABLE: Final[tuple[tuple[StatusMeaning | None, str, str], ...]] = (
     (None, "well", "registered operation allclear backonline backtonormal"),
 )
 MEANINGS: Final = {word: meaning for meaning, _, words in _TABLE for word in words.split() if meaning is not None}
+
+
+def _plain_spellings(word: str) -> tuple[str, str]:
+    """Returns a word as people write it without its accents and umlauts: "geloest", "critico"."""
+    umlauts = word.translate({228: "ae", 246: "oe", 252: "ue", 223: "ss"})
+    return umlauts, "".join(char for char in unicodedata.normalize("NFD", word) if not unicodedata.combining(char))
+
+
+for _word, _meaning in [*MEANINGS.items()]:
+    for _spelling in _plain_spellings(_word):
+        MEANINGS.setdefault(_spelling, _meaning)
 
 
 def _having(trait: str) -> frozenset[str]:
@@ -269,6 +301,10 @@ FORMS: Final = (
     ("ing", ("", "e", "ed")), ("es", ("", "e")), ("as", ("o", "a")), ("os", ("o",)), ("s", ("", "ed")), ("a", ("o",)),
     ("i", ("o",)), ("en", ("",)), ("e", ("", "o", "ed")), ("", ("ed", "d")),
 )  # fmt: skip
+#: What turns a word around: "unblocked", "débloqué", "desbloqueado".
+OPPOSITES: Final = ("un", "dé", "des", "ent", "ont")
+#: The end of what is named beside it: "alarma_fin", "end of alarm", "fault.gone".
+ENDS: Final = _words("end ended ende fin fine einde over gone")
 #: How German names of problems end: "Netzausfall".
 COMPOUND_ENDS: Final = ("ausfall", "fehler", "störung", "alarm")
 #: What says of a host that it can be reached again, and that it could not.
@@ -286,7 +322,8 @@ CLEARED_SEVERITIES: Final = _words("clear cleared ok resolved recovered recovery
 
 #: What happens every day to things that no alert is about, such as "order.created" and "Konfiguration geändert".
 DAILY: Final = _words("""
-    update create created edited merged updated add added approved booked granted change changed delivered deployed
+    live ausgerollt publicó rolled_out saved update create created edited merged updated add added approved booked
+    granted change changed delivered deployed
     exported import imported installed issued launch launched modified placed provisioned publish published push pushed
     put register registered renamed rotated saved scaled shipped submitted tagged upload uploaded upgraded archived
     attached charged collected confirmed copied counted dispatched enrolled filed generated invited joined listed mailed
@@ -318,7 +355,8 @@ DAILY: Final = _words("""
     opgeslagen verzonden
 """)
 DAILY_THINGS: Final = _words("""
-    update comment access paket patch updates account address appointment artifact asg autoscaling booking branch build
+    version rota roster dienstplan planning config update comment access paket patch updates account address
+    appointment artifact asg autoscaling booking branch build
     cart commit config configuration contact contract customer deal deployment document email form image instance
     invoice item lead member object order package page password post preferences price product profile project
     pull_request quote release report repo repository request review settings shipment snapshot subscription tag
@@ -363,7 +401,8 @@ FORMS_OF_PEOPLE: Final = _words("""
     form formname formid formtitle formular formulaire formulario modulo survey surveyname questionnaire umfrage
 """)
 ANSWERS: Final = _words("""
-    message nachricht mensaje messaggio comment comments kommentar answers answer fields responses response email mail
+    answers responses values antworten réponses reponses respuestas risposte antwoorden message nachricht mensaje
+    messaggio comment comments kommentar answers answer fields responses response email mail
     phone telefon name nom nombre nome
 """)
 
@@ -433,7 +472,8 @@ ONLY_A_PROBLEM: Final = (
 
 #: Words that a title without its status lacks, and what it may call anything that it is about.
 FILLERS: Final = _words("""
-    on gone received no only incident is has have was been in ist hat est a and now the to und wurde by from with for it
+    begin end ende fin fine inicio inizio debut début einde on gone received no only incident is has have was been in
+    ist hat est a and now the to und wurde by from with for it
     longer an back its of went notice again just still wird ha after at came come
 """)
 ANY_THING: Final = _words("""
@@ -450,9 +490,22 @@ GENERIC: Final = _words("""
     the an threshold metric rule action log subscription payload generic custom default policy end was has been there
     health received occurred query matched
 """)
+#: What does its work: with "again" it is well.
+WORKS: Final = _words("""
+    send sends sending run has_run report reports reporting responds responding answers works working runs running
+    has_run delivers
+    registered available reachable clear dry free frei vrij libre libero sendet meldet liefert antwortet reagiert
+    funktioniert läuft arbeitet
+    angemeldet registriert trocken dicht répond fonctionne envoie envoi tourne marche transmet responde funciona envía
+    enviar envia transmite risponde funziona invia trasmette werkt draait reageert stuurt verzendt
+    service betrieb netz marche secteur servicio marcha red servizio funzione marcia rete dienst bedrijf lichtnet
+""")
 #: What else a recovery says, in the words around its status: "Pump 2 in marcia di nuovo", "Fan 3 return to normal".
-BACK_AGAIN: Final = _words("""
-    again back end ende fin fine einde return returns returning resumes running normality wieder betrieb ordnung läuft
+BACK_AGAIN: Final = WORKS | _words("""
+    a à di de en in i mit dem den der die das am im auf von zum zur unter über la le les un une sur du des el los con
+    se il lo su al del
+    remis remise revenu revenue again back end ende fin fine einde return returns returning resumes running normality
+    wieder betrieb ordnung läuft
     normalbetrieb störung
     nouveau marche retour normale fonctionne nuevo nueva marcha funciona vuelve vuelto normalidad avería incidencia
     nuovo nuova marcia funziona tornato tornata ritorno ritornato normalità guasto weer terug werkt bedrijf por
@@ -481,6 +534,8 @@ ROUTINE: Final = re.compile(
     r"|settimanal[ei]|mensil[ei]|dagelijks\w*|wekelijks\w*|maandelijks\w*)\b)"
     r".*(?:report|digest|summary|newsletter|statisti|stats|overview|bericht|übersicht|rapport|bilan|résumé|informe"
     r"|resumen|boletín|riepilogo|bollettino|overzicht).*"
+    r"|(?:.* )?(?:release|version)(?: v?\d+)* (?:is |ist |est |wurde )?(?:now |jetzt )?"
+    r"(?:live|available|out|released|deployed|verfügbar|ausgerollt|veröffentlicht|disponible|publiée?)(?: .*)?"
     r"|(?:.* )?(?:job|task|run|build|pipeline|workflow|deploy|deployment|release|backup|sync|scan|import|export"
     r"|migration|rollout|batch|dag|flow|playbook|auftrag|sicherung|lauf|sauvegarde|tâche|tarea|trabajo|copia|lavoro|attività|taak)"
     r"(?: .*)? (?:start|started|starting|starts|begun|begins|began|launched|initiated|gestartet|begonnen|startet"
@@ -529,19 +584,23 @@ WRONG: Final = re.compile(r" .*\b([45]\d\d|above|below|over|than|needed|refused|
 OVER: Final = re.compile(
     r"\b(?:(recovered|resolved|restored|cleared|ended|rétablie?|behoben|wiederhergestellt|resuelt[oa]|reconnected)"
     r"|(?:back|returned) (?:to normal|online|up|in service|below|within)|no longer|nicht mehr"
-    r"|^(?:end of|fin d[eu]|ende (?:der|des)) (?:alarm|alert|incident|outage|panne|défaut|störung|ausfall)"
+    r"|^(?:end of|fin d(?:[eu] |')|fine (?:dell')?|einde |ende (?:der|des) )(?:l')?(?:the )?"
+    r"(?:alarm\w*|allarme|alert\w*|incident\w*|outage|panne|défaut|fuite|störung|ausfall|storing|fallo|guasto)"
+    r"|(?:retour|revenue?s?) à la normale|(?:volt[ao]|vuelve|vuelto) a la normalidad|(?:ritorn|torn)\w+ alla normalità"
     r"|^(?:closed|clear|normal)(?= (?:via|by|after|at|since|on|for)\b)"
     r"|(?:is|are|now|again|currently) (?:up|ok|online|normal|healthy|reachable|available|back|fine|ready"
     r"|running(?! out| low))"
-    r"|(?:up|online|normal|healthy|reachable|available|running|connected|registered|erreichbar|angemeldet) again"
-    r"|wieder (?:angemeldet|registriert)"
-    r"|wieder (?:da|normal|online|ok|unter|über|im|innerhalb)"
-    r"|(?:responds|responding|works|working|runs) again|(?:antwortet|reagiert|funktioniert|läuft) wieder"
-    r"|(?:répond|fonctionne) (?:de|à) nouveau|(?:responde|funciona) de nuevo"
+    r"|(?:up|online|normal|registered) again"
+    r"|wieder (?:da|normal|online|ok|unter|über|im|innerhalb|am)"
     r"|(?:rebuil\w+|resilver\w*|resync\w*|repair\w*) (?:is |has |was )?(?:complete[ds]?|done|finished)"
     r"|(?:has|is) returned(?= (?:on|to|at)\b|$)"
-    r"|exit(?:ed)? (?:with )?(?:status|code) 0|on (?:line|mains|utility|ac) power"
+    r"|exit(?:ed)? (?:with )?(?:(?:status|code) )?0|on (?:line|mains|utility|ac) power"
     r"|(?:completed|finished|ended) (?:successfully|ok)|successfully (?:completed|finished|ended))\b"
+)
+#: "Sendet wieder Daten", "is free again": what is well, or does its work, again.
+AGAIN: Final = re.compile(
+    r"\b(?:again|once more|wieder|[àa] nouveau|de (?:nouveau|retour)|de nuevo|nuevamente|vuelve a|di nuovo|nuovamente"
+    r"|weer|opnieuw)\b"
 )
 #: How something ends that should not.
 UNEXPECTED: Final = (
@@ -687,7 +746,8 @@ STATUSES: Final = _names("""
     current_state new_status new_state check_status check_state monitor_status monitor_state trigger_status
     problem_status ticket_status build_status job_status run_status resolution_state monitor_condition check_state_name
     alert_type_friendly_name phase lifecycle zustand ergebnis etat état statut résultat resultat estado resultado stato
-    esito toestand situacao situação stan
+    esito toestand situacao situação situacion situación stan
+    estado_actual etat_actuel stato_attuale betriebszustand
 """)
 #: The names of an outcome, which may say of a completed run that it failed.
 OUTCOMES: Final = in_order((*STATUSES, "result", "outcome", "conclusion", "health"))
@@ -738,7 +798,7 @@ ALIASES: Final[Mapping[str, Names]] = {
     "severity": _names("""
     severity priority alert_severity alert_priority event_severity severity_level urgency level alert_level impact
     criticality importance stufe schweregrad priorität prioritaet dringlichkeit gravité gravite priorité priorite
-    gravedad severidad prioridad gravità ernst prioriteit
+    gravedad severidad prioridad gravità ernst prioriteit niveau nivel livello
 """),
     "source_url": _names("""
     source_url html_url alert_url incident_url issue_url event_url monitor_url web_url dashboard_url permalink shortlink
@@ -821,7 +881,7 @@ THING_NAME: Final = NamePattern(
     r"|bereich|area|inverter|trunk|quelle|wechselrichter|onduleur|inversor|robot|roboter|broker|firewall|zona|zone"
     r"|puerta|porta|tür|porte|pumpe|pompe|bomba|pompa|motor|compressor|kompressor|generator|chiller|boiler|kessel|silo"
     r"|standort|ort|location|lieu|emplacement|ubicaci[oó]n|luogo|locatie|local|gebäude|gebaeude|halle|hall|floor|etage"
-    r"|consumergroup|channelname)(name|label)?"
+    r"|consumergroup|channelname|mailbox|postfach|terminal|gate|barrier|incubator|vessel|truck|lkw)(name|label)?"
 )
 HOST_ID: Final = NamePattern(
     r"\w*(host|device|node|server|machine|instance|station|charger|chargepoint|asset|computer|camera|endpoint|vm|gateway|thing|sensor)"
@@ -845,7 +905,8 @@ ID_NAME: Final = NamePattern(
     r"(id|uid|uuid|guid|identifier|key|ref|reference|number|no|arn|slug|hash)|eventarn|detectid"
 )
 STATUS_NAME: Final = NamePattern(
-    r"\w*(status|state|condition|result|verdict|health|availability)(name|description|text|label|type|code|display|title|value|string|friendlyname)?"
+    r"\w*(status|state|condition|condizione|result|verdict|health|availability|zustand|[eé]tat|estado|stato|statut|situaci[oó]n"
+    r"|toestand)(name|description|text|label|type|code|display|title|value|string|friendlyname|actuel|actual|attuale)?"
 )
 ACTION_NAME: Final = NamePattern(r"\w*(action|transition|outcome|phase|(status|state)change(type)?)")
 #: Names of what happened, which may say a status too.
@@ -857,12 +918,12 @@ SEVERITY_NAME: Final = NamePattern(
     r"\w*(severity|priority|criticality|urgency)(name|text|label|level|display)?|\w*(alert|risk|threat|alarm)level"
 )
 TITLE_NAME: Final = NamePattern(
-    r"(?!page|window|document)\w*(title|subject|headline|heading|displayname|(issue|incident|alert|alarm|problem|event|threat|finding)(name|definition))"
+    r"(?!page|window|document|form|survey|sheet)\w*(title|subject|headline|heading|displayname|(issue|incident|alert|alarm|problem|event|threat|finding)(name|definition))"
 )
 SENTENCE_NAME: Final = NamePattern(
     r"\w*(reason|message|description|text|msg|note|comment|detail|details|info|explanation|error|cause|output|remark|exception"
     r"|meldung|nachricht|beschreibung|hinweis|melding|omschrijving|bericht|mensaje|descripci[oó]n|messaggio|descrizione"
-    r"|mensagem|descri[cç][aã]o|texte|texto|testo|opis|avv?iso)|err"
+    r"|mensagem|descri[cç][aã]o|texte|texto|testo|opis|avv?iso|libell[eé])((d[eu])?(alarm[aei]?|allarme|alert[ae]?|d[eé]faut|fault))?|err"
 )
 #: The kind of a problem, which is a title if it has several words.
 TYPE_NAME: Final = NamePattern(
@@ -904,7 +965,7 @@ OTHER_ROLE: Final = NamePattern(
     r"|platform|model|mode|role|email|mail|phone|tags|icon|color|colour|image|avatar|format|sender|recipient|query"
     r"|expression|path|file|filename|address|serial|number|nr|action|event|result|outcome|duration|value|threshold"
     r"|einheit|schema|signature|description|details?|notes?|content|summary|namespace)"
-    r"|(src|dst|source|dest|remote|local)?ip|\w*mac|(cli|client|host|guest|device|server)?os|tz|to|from|by|at|no"
+    r"|(src|dst|source|dest|remote|local)?ip|\w*mac|(cli|client|host|guest|device|server)?os|tz|to|from|\w*by|at|no"
     r"|\w*(user|owner|author|actor|assignee|creator|sender|company|customer|client|account|org|organi[sz]ation"
     r"|institution|team|tenant|product|vendor|provider|first|last|nick|reporter|requester|caller|contact|kontakt|person"
     r"|driver|fahrer|technician|techniker|engineer|manager|kunde|mandant|bearbeiter)s?(name|display|displayname)?"

@@ -46,6 +46,7 @@ _THING: Final = re.compile(
     r"(?=.*[^\W\d_]{2})(?![A-Z\d]*_[A-Z\d_]*$)(?![a-z]+_\w*\d\w*$)"
     r"(?!.*(?:://|\d\d:\d\d|\d{4}-\d\d|\d\d[./]\d\d[./])).{3,60}"
 )
+_MAILBOX: Final = re.compile(r"[\w.+-]+@[\w.-]+")
 #: "Disk-2", "Klima Serverraum 1" and "borg.service", and no word such as "performance".
 _NAMED: Final = re.compile(r"[^\W_a-zäöüéèß]|[ .]")
 #: "Press 7", "T-881 JC", and neither "SEV1" nor "2 of 3".
@@ -158,6 +159,8 @@ def _likely_titles(objects: MessageObjects, values: Mapping[str, Value]) -> Iter
 def find_titles(objects: MessageObjects) -> Iterator[object]:
     """Yields titles by likelihood: texts of several words before single ones. A sentence beside a commit is the
     commit's."""
+    answers = (value for level in objects.answers for name, value in level.items() if not table.OTHER_ROLE[name])
+    yield from sorted(filter(_has_words, answers), key=lambda answer: -len(str(answer)))[:1]
     yield from find_any(objects.texts, table.PROPER_TITLES)
     yield from matching(objects.texts, table.TITLE_NAME)
     yield from filter(_has_words, find_any(objects.levels, table.HEADLINE))
@@ -221,7 +224,7 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
         return
     if " " in subject and subject in _cleaned(find_any(objects.texts, table.PROPER_TITLES)):
         return
-    names = _names_of(objects)
+    names = _names_of(objects) | {*find_things(objects, is_certain=True)}
     if " " in subject and subject not in names:
         return
     status, is_short = str(values.get("source_status")), len(subject.split()) < _MIN_SENTENCE_WORDS
@@ -229,6 +232,7 @@ def _complete_name(values: dict[str, Value], objects: MessageObjects, host: str 
         filter(_has_words, texts_of(objects.texts, table.HAPPENINGS)),
         filter(_has_words, matching(objects.texts, table.SENTENCE_NAME)),
         filter(says, matching(objects.texts, table.FAULT_NAME)),
+        _statuses_in_words(objects),
         texts_of(objects.texts, table.HAPPENINGS),
         sorted(filter(says, matching(objects.texts, table.TYPE_NAME)), key=_has_words, reverse=True),
         matching(objects.texts, table.FAULT_NAME),
@@ -282,6 +286,13 @@ def _names_problem(text: object) -> bool:
     return isinstance(text, str) and names_failure(text) and words_of(text) == text.casefold().split()
 
 
+def _statuses_in_words(objects: MessageObjects) -> Iterator[str]:
+    """Yields what fields of a status say in words of their own: "Carriage jam"."""
+    for text in matching(objects.texts, table.STATUS_NAME):
+        if isinstance(text, str) and _has_words(text) and says(text) and meaning_of(text) is None:
+            yield text
+
+
 def _names_of(objects: MessageObjects) -> set[str | None]:
     names = chain(
         find_any(objects.texts, table.NAMES),
@@ -323,7 +334,9 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
         *matching(everywhere, table.HOST_ID),
         *(() if " " in str(subject) else find_any(objects.texts, table.SERVICES)),
     ]
-    part = next((part for part in find_parts(objects) if part.casefold() not in str(subject).casefold()), None)
+    part = next(
+        (part for part in map(_part, find_parts(objects)) if part.casefold() not in str(subject).casefold()), None
+    )
     if part is not None and "subject" in values:
         fill(values, "subject", iter((f"{part}: {values['subject']}",)))
     # "db1: failed" does not say what failed.
@@ -342,7 +355,11 @@ def _name_the_monitored(values: dict[str, Value], objects: MessageObjects, host:
         (thing for thing in find_things(objects, is_certain=True) if _CERTAIN.fullmatch(thing) is not None),
         find_units(objects),
     )
-    _prefix(values, (thing for thing in certain if thing.casefold() not in said))
+    others = [thing for thing in certain if thing.casefold() not in said]
+    # The one text that may name what it is about: `{"incubator": "North wall"}`.
+    is_titled = bool(objects.runs) or any(find_any(objects.texts, table.PROPER_TITLES))
+    unknown = [] if others or is_titled else [thing for thing in find_things(objects) if thing.casefold() not in said]
+    _prefix(values, iter(others or (unknown if len(unknown) == 1 else ())))
 
 
 _PROBLEMS: Final = table.in_order(name for name in table.HEADLINE if name != "event")
@@ -363,7 +380,10 @@ def find_things(objects: MessageObjects, *, beside: object = None, is_certain: b
                 continue
             if not isinstance(value, str) or value.casefold() in table.TRUTHS or _THING.fullmatch(value) is None:
                 continue
-            if len(value.split()) > _MAX_NAME_WORDS or meaning_of(value) is not None or not says(value):
+            is_named = says(value) or (table.THING_NAME[name] and _MAILBOX.fullmatch(value) is not None)
+            if len(value.split()) > _MAX_NAME_WORDS or meaning_of(value) is not None or not is_named:
+                continue
+            if value.casefold() in table.EDGES_OF_EVENTS or name in table.ALIASES["severity"]:
                 continue
             if not is_certain or table.THING_NAME[name] or (_NUMBERED.search(value) is not None and value not in ids):
                 things.setdefault(value, table.THING_NAME[name])
@@ -381,6 +401,10 @@ def find_parts(objects: MessageObjects) -> Iterator[str]:
     yield from (part for part in texts_of(objects.levels, table.PARTS) if any(map(str.isalpha, part)))
     for level in objects.levels:
         yield from (value for name, value in level.items() if _is_path(value) and not table.OTHER_ROLE[name])
+
+
+def _part(part: str) -> str:
+    return part.rstrip(":")
 
 
 def _is_path(value: object) -> TypeGuard[str]:
@@ -418,7 +442,7 @@ def _names_of_summary(objects: MessageObjects, subject: Value) -> Iterator[objec
 def _prefix(values: dict[str, Value], names: Iterator[object]) -> bool:
     """Puts the first name in front of a subject that lacks it; returns whether there is one."""
     subject = values.get("subject")
-    texts = (clean_line(first_line(name), 100) for name in names if says(name))
+    texts = (clean_line(first_line(name), 100) for name in names if says(name) or _MAILBOX.fullmatch(str(name)))
     name = next((text for text in texts if text is not None and not text.endswith((".", "…"))), None)
     if name is not None and isinstance(subject, str) and name.casefold() not in subject.casefold():
         fill(values, "subject", iter((f"{name}: {subject}",)))
@@ -427,7 +451,8 @@ def _prefix(values: dict[str, Value], names: Iterator[object]) -> bool:
 
 def _named_problems(objects: MessageObjects, values: Mapping[str, Value]) -> Iterator[str]:
     """Yields what is monitored with its status, such as "ap-lobby: AP_DISCONNECTED"."""
-    status = next(texts_of(objects.texts, table.STATUSES), None) or text_of(values.get("source_status"))
+    statuses = chain(_statuses_in_words(objects), texts_of(objects.texts, table.STATUSES))
+    status = next(statuses, None) or text_of(values.get("source_status"))
     runs = matching_sorted(objects.levels, table.RUN_OF) if objects.runs else ()
     everywhere = objects.everywhere
     hosts = chain(find_any(everywhere, table.ALIASES[table.HOST]), matching(everywhere, table.HOST_ID))

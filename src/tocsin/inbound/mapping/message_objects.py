@@ -41,6 +41,20 @@ _CHOSEN: Final = frozenset({
     "labels", "commonlabels", "annotations", "commonannotations", "fields", "customfields", "customdetails", "context",
     "dimensions", "extra", "extendedparameters", "variables",
 })  # fmt: skip
+#: What people answered in a form.
+_ANSWERS: Final = frozenset(
+    {
+        "answers",
+        "responses",
+        "values",
+        "antworten",
+        "réponses",
+        "reponses",
+        "respuestas",
+        "risposte",
+        "antwoorden",
+    }
+)
 _NO_WRAPPERS: Final = frozenset({"metadata", "userdata", "customdata"})
 #: Objects of people and of the delivery, which name no problem.
 _OF_OTHERS: Final = re.compile(
@@ -72,6 +86,7 @@ _BRANCHES: Final = frozenset({"branch", "ref"})
 _REVISIONS: Final = frozenset({"headsha", "revision"})
 #: What an event of CloudEvents or EventBridge has: its `id` is that of one delivery.
 _ENVELOPES: Final = frozenset({"specversion", "detailtype"})
+_TEXTS: Final = table.PROPER_TITLES.keys() | table.SENTENCES.keys() | table.HEADLINE.keys()
 #: The ids of a problem, which an event about it has beside its own.
 _PROBLEM_IDS: Final = frozenset({"incidentid", "alertid", "problemid", "issueid", "alarmid"})
 #: The names of the object that an event is about.
@@ -89,6 +104,7 @@ _CHAT_PARTS: Final = frozenset({
 })  # fmt: skip
 #: The names of a name and its value in a list of fields.
 _FIELD_NAMES: Final = (
+    ("question", "answer"), ("question", "value"), ("frage", "antwort"), ("question", "reponse"), ("label", "answer"),
     ("name", "value"), ("title", "value"), ("label", "value"), ("key", "value"), ("topLabel", "text"),
 )  # fmt: skip
 #: "*Status:* down", a field of a Slack block.
@@ -131,6 +147,8 @@ class MessageObjects:
     things: list[dict[str, object]]
     runs: list[dict[str, object]]
 
+    #: Of `chat`, what people answered in a form.
+    answers: list[dict[str, object]] = field(default_factory=list)
     #: The outermost ids, if they are those of one delivery.
     delivery_ids: set[object] = field(default_factory=set)
     #: `levels` and `chat`; and `things` too.
@@ -157,9 +175,20 @@ def collect(payload: _Object) -> MessageObjects:
                 objects.chat.append(fields)
     objects.texts = [*objects.levels, *objects.chat]
     objects.everywhere = [*objects.texts, *objects.things]
+    if _has_no_problem(payload, objects):
+        outermost[fold("no_problem")] = True
     if not objects.runs and any(map(_names_run, filter(None, map(outermost.get, _EVENT_NAMES)))):
         objects.runs.extend(objects.levels)
     return objects
+
+
+def _has_no_problem(payload: _Object, objects: MessageObjects) -> bool:
+    """Returns whether a message names no problem, and has no other text: `{"printer": "HP-3", "error": null}`."""
+    names = (fold(name) for name, value in islice(payload.items(), MAX_VALUES) if value is None or value in ("", []))
+    if not any(name != "event" and name.removesuffix("s") in table.HEADLINE for name in names):
+        return False
+    said = (name for level in objects.everywhere for name, value in level.items() if isinstance(value, str))
+    return not any(name in _TEXTS or table.TITLE_NAME[name] or table.SENTENCE_NAME[name] for name in said)
 
 
 def _is_envelope(payload: _Object, outermost: Mapping[str, object]) -> bool:
@@ -240,6 +269,7 @@ def _children(outer: _Object, values: dict[str, object], objects: MessageObjects
         if isinstance(value, list):
             if fields := _fields_in(value):
                 objects.chat.append(fields)
+                objects.answers += [fields] if name in _ANSWERS else []
             elif name in _CHAT_PARTS:
                 yield from ((name, item, True) for item in value[:_MAX_FIELDS] if isinstance(item, dict))
                 continue
@@ -251,6 +281,9 @@ def _children(outer: _Object, values: dict[str, object], objects: MessageObjects
             values.pop(name, None)
         if _is_wrapper(name) or is_alone or is_text or key in texts:
             yield name, child, is_chat
+        elif name in _ANSWERS:
+            objects.answers.append(_plain_values(child))
+            objects.chat.append(objects.answers[-1])
         elif name in _CHAT_PARTS or name in _CHOSEN or is_chat:
             yield name, child, True
         elif not table.FORMER.search(name):

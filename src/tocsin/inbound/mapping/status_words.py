@@ -6,6 +6,7 @@ A kind's rules come first; these words are for statuses that no rule knows.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final
@@ -15,6 +16,7 @@ from tocsin.inbound.mapping import evidence_table as table
 from tocsin.inbound.mapping.evidence_table import StatusMeaning, words_of
 
 _MAX_BARE_CHARS: Final = 30
+_MAX_WORDS_OF_END: Final = 3
 #: A code of several words.
 CODE: Final = re.compile(r"[^\W\d_]+([._][^\W\d_]+)+|[^\W\d_]*[a-z][A-Z][^\W\d_]*")
 _VERSION: Final = re.compile(r"v?\d+")
@@ -95,6 +97,9 @@ def _meaning_of(status: str) -> StatusMeaning | None:
         return StatusMeaning.OPEN  # too much or too little: "disk_full", "HIGH_TEMP"
     if len(words) == 2 and words[0] in table.OVER_AGAIN and CODE.fullmatch(status):
         return StatusMeaning.CLOSE  # "ResolvedCritical": what was critical is over
+    is_end = 1 < len(words) <= _MAX_WORDS_OF_END and not table.ENDS.isdisjoint((words[0], words[-1]))
+    if is_end and any(meaning_of_word(word.removeprefix("d'")) is StatusMeaning.OPEN for word in words):
+        return StatusMeaning.CLOSE
     is_negated = not table.NEGATIONS.isdisjoint(words)
     meaning = next(filter(None, map(meaning_of_word, phrases_of(words))), None)
     if is_negated and not any(meaning_of_word(phrase) for phrase in phrases_of(words)[:3] if "_" in phrase):
@@ -147,7 +152,7 @@ def _meaning_of_flag(words: list[str]) -> StatusMeaning | None:
             return StatusMeaning.OPEN
         if phrase not in table.NO_FLAGS and (meaning := meaning_of_word(phrase)) in ACTING:
             return meaning
-    return None
+    return StatusMeaning.OPEN if len(words) > 1 and words[-1] in {"low", "high", "full"} else None
 
 
 @lru_cache(maxsize=2048)
@@ -212,18 +217,38 @@ _MIN_FORM: Final = 6
 _MAX_FORM: Final = 30
 
 
+_MIN_REST: Final = 6
+_OPPOSITES: Final = {StatusMeaning.OPEN: StatusMeaning.CLOSE, StatusMeaning.CLOSE: StatusMeaning.OPEN}
+
+
 @lru_cache(maxsize=4096)
 def _meaning_of_form(word: str) -> StatusMeaning | None:
-    """Returns what a word means by another form of it: "restablecida", "recovering", "rétablis"."""
+    """Returns what a word means by another form of it: "restablecida", "recovering", "rétablis"; or the opposite of the
+    rest of it: "débloquée"."""
     if word.endswith(table.COMPOUND_ENDS):
         return StatusMeaning.OPEN
+    known = next((form for form in _forms_of(word) if form in table.MEANINGS), None)
+    if known is not None:
+        return table.MEANINGS[known]
+    rests = [rest for prefix in table.OPPOSITES if len(rest := word.removeprefix(prefix)) < len(word)]
+    known = next((f for r in rests if len(r) >= _MIN_REST for f in (r, *_forms_of(r)) if f in table.MEANINGS), None)
+    return None if known is None else _OPPOSITES.get(table.MEANINGS[known])
+
+
+def _forms_of(word: str) -> Iterator[str]:
     for ending, others in table.FORMS:
         if word.endswith(ending):
-            stem = word[: len(word) - len(ending)]
-            for other in others:
-                if (meaning := table.MEANINGS.get(stem + other)) is not None:
-                    return meaning
-    return None
+            yield from (word[: len(word) - len(ending)] + other for other in others)
+
+
+@lru_cache(maxsize=2048)
+def _ends_title(phrase: str) -> bool:
+    """Returns whether a title may end with a phrase that says that something is over: "Porte 4 débloquée"."""
+    if phrase in table.MEANINGS or not _MIN_FORM <= len(phrase) <= _MAX_FORM:
+        return phrase in table.TITLE_ENDS
+    is_end = any(form in table.TITLE_ENDS for form in _forms_of(phrase))
+    is_form = any(form in table.MEANINGS for form in _forms_of(phrase))
+    return is_end or (not is_form and _meaning_of_form(phrase) is StatusMeaning.CLOSE)
 
 
 @lru_cache(maxsize=1024)
@@ -394,6 +419,10 @@ def _status_in_clause(clause: str, title: str) -> str | None:
     has_failure = not table.FAILURES.isdisjoint(words)
     over = table.OVER.search(folded)
     about = table.ABOUT.match(clause) if table.NEGATIONS.isdisjoint(words) else None
+    if over is None and table.AGAIN.search(folded) and not has_failure and not table.NOT_WORKING.search(folded):
+        is_well = any(word in table.WORKS or meaning_of_word(word) is StatusMeaning.CLOSE for word in words)
+        if is_well and not names_failure(folded):
+            return "resolved"
     state = about[2].casefold() if about is not None and over is None else ""
     if state not in table.UNCLEAR_WORDS and meaning_of_word(state) is StatusMeaning.OPEN:
         return state
@@ -409,7 +438,7 @@ def _status_in_clause(clause: str, title: str) -> str | None:
         if not has_failure or words[-1] == over[1] or table.FAILURES.isdisjoint(rest):
             return over[1]
     has_end = phrase is None and not (words[-1] == "up" and words[-2] in table.VERBS_WITH_UP)
-    end = next((end for end in phrases_of(words) if end in table.TITLE_ENDS), None) if has_end else None
+    end = next(filter(_ends_title, phrases_of(words)), None) if has_end else None
     if not has_failure and (over is not None or end is not None):
         return end or "resolved"
     if has_failure and meaning_of_word(words[-1]) is StatusMeaning.OPEN:

@@ -361,6 +361,22 @@ def test_provider(provider: Provider) -> Reason:
     return _verify(kind, account_of(provider.name, provider.pk, kind, provider.settings, secrets))
 
 
+def call_hotline(provider: Provider, number: str, hotline: str) -> None:
+    """Calls a number, and lets who picks up be a caller of the hotline, of a provider that carries calls.
+
+    Raises Rejected without a public URL, and else as senders do. Holds no transaction.
+    """
+    kind = KINDS[provider.kind]
+    account = account_of(provider.name, provider.pk, kind, provider.settings, crypto.decrypt_bundle(provider.secrets))
+    if not account.callback_base_url:
+        raise Rejected("invalid", sentence("Set the public URL first: the vendor asks Tocsin what callers hear."))
+    carrier = kind.open_calls(account)
+    try:
+        carrier.call_in(number, hotline)
+    finally:
+        carrier.close()
+
+
 def test_environment() -> Reason:
     """Like `test_provider`, for the SMTP server of the environment. Raises Rejected("not_found") if there is none."""
     account = environment_account()

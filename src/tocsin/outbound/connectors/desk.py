@@ -63,10 +63,6 @@ class DeskConnectionSpec(OutboundSpec):
     matched_agents: Agents = Field(
         default={}, alias="agents", description="Ids of agents by username, for users who are matched manually."
     )
-    time_zone: Annotated[
-        TimeZone | None,
-        InForm(_("Time zone for notes"), widget="zone", empty=_("Installation default"), is_last=True),
-    ] = Field(default=None, description="Time zone of times in notes. Default: the setting `time_zone`.")
     rate: int = Field(default=5, ge=1, le=50, description="Requests a second, at most.")
     sync: SyncSpec | None = Field(
         default=None, description="What is written to the ticket. Default: a note for every event."
@@ -77,7 +73,7 @@ class DeskConnectionSpec(OutboundSpec):
 
     def settings(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name, one in self.desk.spec.settings.items() if not one.secret}
-        settings = {"base_url": self.base_url, "time_zone": self.time_zone, **own}
+        settings = {"base_url": self.base_url, "time_zone": getattr(self, "time_zone", None), **own}
         settings["create_ticket"] = self.create_ticket.settings() if self.create_ticket else None
         if self.rate != type(self).model_fields["rate"].default:
             settings["rate"] = self.rate
@@ -92,6 +88,9 @@ class DeskConnectionSpec(OutboundSpec):
         return self.matched_agents
 
 
+_Zone = Annotated[TimeZone | None, InForm(_("Time zone for notes"), widget="zone", empty=_("Installation default"))]
+
+
 def _spec_type(desk: Desk) -> type[OutboundSpec]:
     url = Annotated[
         str,
@@ -103,7 +102,9 @@ def _spec_type(desk: Desk) -> type[OutboundSpec]:
         "kind": (Annotated[str, OneOf((desk.name,))], Field(description="Kind of integration.")),
         "base_url": (url, Field(description=f"Address, such as {desk.spec.address}.")),
         "rate": (int, Field(default=desk.spec.rate, ge=1, le=50, description="Requests a second, at most.")),
+        # The settings of the file come before those that are rarely changed.
         **{name: _setting_field(one) for name, one in desk.spec.settings.items()},
+        "time_zone": (_Zone, Field(default=None, description="Time zone of times in notes. Default: `time_zone`.")),
     }
     name = "".join(part.capitalize() for part in desk.name.split("_"))
     spec: type[OutboundSpec] = create_model(f"{name}DeskSpec", __base__=DeskConnectionSpec, **fields)
@@ -222,7 +223,8 @@ class DeskSender:
     def session(self, http_client: RecordedClient, now: datetime, job: CallJob | None = None) -> DeskSession:
         settings = self.desk.spec.settings
         own = {name: self.account.settings.get(name) or one.default for name, one in settings.items()}
-        values = {name: text for name, text in own.items() if text and not settings[name].secret}
+        values: dict[str, Any] = {name: text for name, text in own.items() if text and not settings[name].secret}
+        values |= {f"{name}.number": numbered(text) for name, text in values.items()}
         values["address"] = self.account.settings.get("base_url", "")
         if job is not None:
             values |= {"alert": job.alert_id, "marker": marker_of(job.alert_id)}
@@ -325,7 +327,9 @@ class DeskSession:
                 paged = url
             answer = self._request(name, "GET", paged)
             found = rows_of(answer, rows.rows)
-            yield from (row for row in found if matches(row, rows.where, self.values))
+            for row in found:
+                if matches(row, rows.where, self.values):
+                    yield from rows_of(row, rows.each) if rows.each else (row,)
             following = read_path(answer, rows.next) if rows.next else None
             if isinstance(following, str) and following:
                 url = self._same_origin(following)

@@ -387,7 +387,7 @@ def _assistant_settings(secret: str) -> list[tuple[str, str, str]]:
         "args": ["mcp", environment.current().public_url],
         "env": {"TOCSIN_API_TOKEN": secret},
     }
-    command = f'claude mcp add --transport http tocsin {url} --header "Authorization: Bearer {secret}"'
+    command = f'claude mcp add --transport http tocsin {url} \\\n  --header "Authorization: Bearer {secret}"'
     codex = f'[mcp_servers.tocsin]\nurl = "{url}"\nbearer_token_env_var = "TOCSIN_API_TOKEN"'
 
     def as_json(value: object) -> str:

@@ -478,7 +478,8 @@ _WIDGETS: Mapping[str, forms.Widget] = {
 
 
 class SpecForm(forms.Form):
-    """The form of a flat object. Its fields are those of the spec; a subclass may declare one with another widget.
+    """The form of a flat object. Its fields are those of the spec; a subclass may declare one with another widget,
+    such as `end_policy` for `end.policy`.
 
     `current` is the object's spec, or what a new one begins with, and keeps what the form does not show.
     `stored_secrets` are the secrets that there are, `without` the fields that do not apply.
@@ -517,11 +518,12 @@ class SpecForm(forms.Form):
             if schema.get("writeOnly") and key in stored_secrets:
                 stored = gettext("Saved. Leave empty to keep the current value.")
                 common |= {"help_text": f"{stored} {common['help_text']}".strip(), "required": False}
-            field = declared.pop(key, None) or _spec_field(shown, info, schema, common)
+            field = declared.pop(key.replace(".", "_"), None) or _spec_field(shown, info, schema, common)
             for name, value in common.items():
                 setattr(field, name, value)
             self.fields[key], self.shown[key] = field, shown
-            self.initial[key] = _initial(field, _at(current, key, schema.get("default")))
+            field.initial = schema.get("default")
+            self.initial[key] = _initial(field, _at(current, key, field.initial))
         self.fields |= declared
         self.order_fields(" ".join(self.layout).split())
 
@@ -540,10 +542,12 @@ class SpecForm(forms.Form):
         return sections
 
     def spec(self) -> dict[str, Any]:
-        """Return the object in spec form. An empty or blank secret keeps the stored one. May raise Rejected."""
+        """Return the object in spec form. An empty or blank secret keeps the stored one, a field with an error counts
+        as empty. May raise Rejected."""
         spec = dict(self.current)
+        data = valid_values(self)
         for key in self.shown:
-            value = _written(self.cleaned_data[key])
+            value = _written(data[key])
             if isinstance(self.fields[key].widget, forms.PasswordInput):
                 spec |= {key: value} if value and value.strip() else {}
                 continue
