@@ -785,9 +785,9 @@ def _voicemail_greeting(call: RoutedCall) -> str:
         case Cause.CHOSEN:
             why = ""
         case Cause.NOBODY_ON_CALL:
-            why = spoken_phrase("phone call", "Nobody is on call at the moment.", language)
+            why = spoken_phrase("phone call", "No one is on call at the moment.", language)
         case _:
-            why = spoken_phrase("phone call", "We could not reach anybody.", language)
+            why = spoken_phrase("phone call", "We could not reach anyone.", language)
     return f"{why} {leave}".strip()
 
 
@@ -806,9 +806,9 @@ def _last_words(call: RoutedCall) -> str:
         case _ if call.has_spoken:
             words = spoken_phrase("phone call", "Thank you.", language)
         case CallOutcome.INFORMED:
-            words = spoken_phrase("phone call", "Nobody is available at the moment.", language)
+            words = spoken_phrase("phone call", "No one is available at the moment.", language)
         case _ if call.cause is Cause.NOBODY_ON_CALL:
-            words = spoken_phrase("phone call", "Nobody is on call at the moment. Your call is noted.", language)
+            words = spoken_phrase("phone call", "No one is on call at the moment. Your call is noted.", language)
         case _:
-            words = spoken_phrase("phone call", "We could not reach anybody. Your call is noted.", language)
+            words = spoken_phrase("phone call", "We could not reach anyone. Your call is noted.", language)
     return f"{words} {goodbye}"

@@ -90,7 +90,7 @@ _CAUSES: Mapping[Cause, ReasonType] = {
     Cause.CALLER_HUNG_UP: ReasonType("call.caller_hung_up", "the caller hung up"),
     Cause.NOBODY_ON_CALL: ReasonType("call.nobody_on_call", "no one was on call with a phone number"),
     Cause.NOBODY_ANSWERED: ReasonType("call.nobody_answered", "no one took the call"),
-    Cause.ALL_FAILED: ReasonType("call.all_failed", "the provider could not ring anybody"),
+    Cause.ALL_FAILED: ReasonType("call.all_failed", "the provider could not ring anyone"),
     Cause.OUTSIDE_HOURS: ReasonType("call.outside_hours", "it was outside the support hours"),
     Cause.CHOSEN: ReasonType("call.chosen", "the caller chose it in the menu"),
     Cause.NO_CHOICE: ReasonType("call.no_choice", "the caller chose nothing in the menu"),

@@ -224,13 +224,13 @@ def test_hang_up_is_noticed_without_the_call_status_url(hotline: Hotline) -> Non
 def test_nobody_on_call_is_said_and_an_alert(hotline: Hotline) -> None:
     hotline.route(group="Empty", voicemail=False)
     caller = hotline.call()
-    assert "Nobody is on call at the moment." in caller.heard()
+    assert "No one is on call at the moment." in caller.heard()
     assert not caller.is_live
     assert PhoneCall.objects.get().cause == "nobody_on_call"
     assert Alert.objects.count() == 1
 
 
-def test_vendor_outage_ends_in_voicemail_afterwards(hotline: Hotline) -> None:
+def test_vendor_that_is_down_ends_in_voicemail_later(hotline: Hotline) -> None:
     hotline.vendor.is_down = True
     caller = hotline.call()
     for _ in PHONES:
