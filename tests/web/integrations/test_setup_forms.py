@@ -350,7 +350,7 @@ def test_settings_are_saved_and_on_record(company: Company, browser_of: BrowserO
     form = {
         "organisation_name": "Acme", "time_zone": "Europe/Zurich", "message_retention_days": 30,
         "message_size_cap_mb": 500, "delivery_retention_days": 100, "audit_retention_days": 200,
-        "session_lifetime": "12h",
+        "session_lifetime": "12h", "assistant_writes_per_hour": 20,
     }  # fmt: skip
     client.post("/settings/", form)
     assert settings_store.get("message_retention_days") == 30
