@@ -278,7 +278,7 @@ def _automatic(marker: str, alert: Alert, now: datetime) -> None:
             route_name=f"Route {marker}",
             group=flow.group,
             provider="Phones",
-            external_id=f"CA{marker}{about is None}",
+            external_id=f"CA{marker}{alert.pk}{about is None}",
             caller=f"+{marker}",
             caller_name=f"Caller {marker}",
             state={},
