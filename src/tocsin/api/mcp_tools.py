@@ -331,7 +331,7 @@ _SEE = Permission.VIEW_ALERTS
     ),
 )
 def list_alerts(api: RestApi, query: BaseModel) -> dict[str, Any]:
-    """Which alerts are there? Newest first; `status=open` and `status=assigned` are those that still need somebody.
+    """Which alerts are there? Newest first; `status=open` and `status=assigned` are those that still need someone.
     Each has its owner, who acknowledged it, and what happens next."""
     return api.get("alerts", query=query, limit=MAX_ROWS)
 
@@ -354,7 +354,7 @@ def why_notified(api: RestApi, query: _AlertRows) -> dict[str, Any]:
 
 @_tool("Why someone was not notified", _SEE, _PersonOfAlert)
 def why_not_notified(api: RestApi, query: _PersonOfAlert) -> dict[str, Any]:
-    """Why was somebody, or nobody, called about an alert? For each user who was not notified, the reasons that were
+    """Why was someone, or no one, called about an alert? For each user who was not notified, the reasons that were
     stored at the time."""
     answer = api.get("alerts/{}/not-called", str(query.alert))
     part = (query.user or "").casefold()
