@@ -542,6 +542,9 @@ _OUTBOUND: Mapping[str, Example] = {
     "POST outbound-integrations/{id}/calls/send-again": _on_outbound("/calls/send-again"),
     "POST outbound-integrations/{id}/calls/{int:call_id}/drop": _on_call("/drop"),
     "POST outbound-integrations/{id}/call": _on_outbound("/call", lambda world, _found: {"alert": world.open_alert()}),
+    "POST outbound-integrations/{id}/preview": _on_outbound(
+        "/preview", lambda world, _found: {"alert": world.open_alert(), "event": "acknowledge"}
+    ),
     "GET outbound-integrations/{id}/rights": _on_outbound("/rights"),
     "GET outbound-integrations/{id}/lists": _on_outbound("/lists"),
     "POST outbound-integrations/{id}/refresh": _on_outbound("/refresh"),
@@ -696,6 +699,7 @@ EXAMPLES: Mapping[str, Example] = {
     **_configured("integrations", _integration_spec, _integration),
     "GET heartbeats": _listed("heartbeats"),
     "GET heartbeats/{id}": _at("heartbeats", _heartbeat),
+    "GET integrations/{id}/preflight": _on_integration("/preflight"),
     "GET integrations/{id}/versions": _on_integration("/versions"),
     "GET integrations/{id}/versions/{int:number}/changes": _on_integration("/versions/1/changes"),
     "POST integrations/{id}/versions/{int:number}/restore": _on_integration("/versions/1/restore"),
@@ -909,6 +913,7 @@ NARROWED = frozenset({"GET audit-log", "GET audit-log/export"})
 
 #: Here something else answers at the public URL, which is told once somebody may ask.
 ANSWERED_ELSEWHERE = {
+    "POST outbound-integrations/{id}/preview": (409, "not_possible", "alert"),
     "POST call-routes/{id}/test-call": (400, "invalid"),
     "POST integrations/{id}/send-sample": (502, "needs_attention"),
     "POST integrations/{id}/test-mailbox": (400, "no_mailbox", "imap.mailbox"),

@@ -89,7 +89,7 @@ FOR_ADMINISTRATORS = frozenset(
 #: One for the token, one for the visibility, two for the groups of its user, and the rows with what hangs on them. For
 #: integrations that is six tables of names; for alerts who is on call, what the policies say and whether paging is
 #: paused.
-MAX_STATEMENTS = {"alerts": 31, "integrations": 13, "integrations/Door/versions": 14}
+MAX_STATEMENTS = {"alerts": 31, "call-routes": 11, "integrations": 13, "integrations/Door/versions": 14}
 
 
 def fill(company: Company, number: int) -> None:

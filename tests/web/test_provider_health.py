@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,6 +16,7 @@ from django.test import Client
 
 from tests.support.outbox_harness import provider
 from tests.web.conftest import Company
+from tocsin.core.config import environment
 from tocsin.core.db import database
 from tocsin.core.ids import uuid7, uuid7_clock
 from tocsin.core.reasons import Reason
@@ -60,7 +62,11 @@ def fail(now: datetime, error: Reason = STOPPED, **columns: Any) -> Delivery:
     return send(now, status="failed", sent_at=None, error=error, ended_at=now, **columns)
 
 
-def test_app_package_is_downloaded_by_administrators_only(company: Company, browser_of: BrowserOf) -> None:
+def test_app_package_is_downloaded_by_administrators_only(
+    company: Company, browser_of: BrowserOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(environment.current(), base_url="http://testserver")
+    monkeypatch.setattr(environment, "current", lambda: config)
     settings = {"client_id": "11111111-2222-4333-8444-555555555555", "tenant_id": "t"}
     row = provider("Teams", "teams", ["chat"], secrets={"client_secret": "s"}, **settings)
     address = f"/providers/{row.pk}/package"
@@ -75,7 +81,7 @@ def test_app_package_is_downloaded_by_administrators_only(company: Company, brow
     for user in (company.manager, company.responder, company.observer):
         assert browser_of(user).get(address).status_code == 403, user
     assert Client().get(address).status_code == 302
-    other = provider("Telnyx", "telnyx", ["sms"])
+    other = provider("ntfy", "ntfy", ["ntfy"], secrets={"token": "t"})
     assert admin.get(f"/providers/{other.pk}/package").status_code == 404
     assert "/package" not in admin.get(f"/providers/{other.pk}/").content.decode()
 

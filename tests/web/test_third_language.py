@@ -33,8 +33,8 @@ def words_of(text: str) -> frozenset[str]:
 #: What is the same in every language: people, things and texts of the sample company, products, protocols, the
 #: outcomes of messages, time zones.
 SAME = words_of(
-    "Tocsin Esperanto English Deutsch Django PostgreSQL Python HaloITSM VIP SMS SLA MB YAML UTC http https localhost "
-    "Alice Andersson AA Bob Brown BB Mia Manager MM Olga Observer alice bob mia olga example org "
+    "Tocsin Esperanto English Deutsch GLPI Django PostgreSQL Python HaloITSM VIP SMS SLA MB YAML UTC http https "
+    "localhost Alice Andersson AA Bob Brown BB Mia Manager MM Olga Observer alice bob mia olga example org "
     "Service Desk Night Standard Office Days Email Official VPN down halo haloitsm Opened by Mapped"
 ) | words_of(" ".join(available_timezones()))
 

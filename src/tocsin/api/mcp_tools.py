@@ -299,7 +299,7 @@ class _Arguments(BaseModel):
 def _of(schema: type[BaseModel], *names: str) -> Any:
     """Returns arguments that are these fields of a query or body of the API."""
     fields: dict[str, Any] = {name: (schema.model_fields[name].annotation, schema.model_fields[name]) for name in names}
-    return create_model(schema.__name__, __base__=_Arguments, **fields)
+    return create_model(f"{schema.__name__}Arguments", __base__=_Arguments, **fields)
 
 
 class _Cursor(_Arguments):

@@ -71,7 +71,7 @@ NAVIGATION: Sections = (
         (
             NavigationEntry(_("Groups"), "users-group", "groups", key="o"),
             NavigationEntry(_("Escalation policies"), "stairs-up", "policies", key="p"),
-            NavigationEntry(_("Calls"), "phone", "calls"),
+            NavigationEntry(_("Calls"), "phone", "calls", key="k"),
             NavigationEntry(_("Users"), "users", "users", Permission.ADMINISTER, key="u"),
         ),
     ),

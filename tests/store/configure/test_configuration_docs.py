@@ -27,7 +27,7 @@ def test_every_setting_and_top_key_is_documented_with_its_default() -> None:
 
 @pytest.mark.usefixtures("database")
 def test_every_example_is_applied_and_comes_back_unchanged(now: datetime) -> None:
-    assert len(BLOCKS) == 15
+    assert len(BLOCKS) == 16
     expected = config_files.collect([yaml_loader.parse(block, "configuration.md", Path()) for block in BLOCKS])
     done = plan.apply(expected, prune=False, now=now)
     assert len(done.lines) >= len(BLOCKS)

@@ -87,8 +87,8 @@ REJECTIONS: list[tuple[str, str, Any, str]] = [
     ("GET", "outbound-integrations/{http}/rights", None, "halo.not_halo"),
     ("POST", "outbound-integrations/{outbound}/calls/{sent_call}/drop", None, "It was sent, or is being sent."),
     ("POST", "outbound-integrations/{outbound}/calls/{orphan}/send-again", None, "Its alert no longer exists."),
-    ("POST", "alerts/{alert}/ticket", None, "The alert's inbound integration is not connected to HaloITSM, or the "
-    "alert came from one of its tickets."),
+    ("POST", "alerts/{alert}/ticket", None, "The alert's inbound integration is not connected to a ticket "
+    "system, or the alert came from its tickets."),
     ("POST", "maintenance-windows", {**WINDOW, "tags": ["a"]}, "must be named values, such as environment: test."),
     ("POST", "maintenance-windows", {**WINDOW, "tags": {str(n): "x" for n in range(99)}}, "must be at most {maximum}."),
     ("POST", "maintenance-windows/{window}/end", None,
