@@ -507,10 +507,11 @@ class ForwardingState:
 def run_once() -> bool:
     """Sends one batch, if there is a target and anything to send. Returns whether there may be more."""
     now = clock.now()
-    with database.transaction() as connection:
+    with database.connection() as connection:
         target = settings_store.load(connection)[settings_store.AUDIT_FORWARDING.name]
-        if not target:
-            return False
+    if not target:
+        return False
+    with database.transaction() as connection:
         _ensure_state(connection)
         claimed = connection.execute(_CLAIM, {"now": now, "lease": LEASE}).fetchone()
         if claimed is None:

@@ -403,5 +403,5 @@ def _peer(session: Session) -> str:
 
 
 def _load_listen_address() -> str:
-    with database.transaction() as connection:
+    with database.connection() as connection:
         return str(settings_store.load(connection)[settings_store.MAIL_LISTEN.name])

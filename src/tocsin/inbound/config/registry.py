@@ -118,9 +118,11 @@ class IntegrationRegistry:
 
     def refresh(self) -> None:
         """Loads the configuration, on a pooled connection, if it is newer than the loaded one."""
-        with database.transaction() as connection:
+        with database.connection() as connection:
+            # Asked every second: a transaction only where there is something to load.
             if self.is_older_than(settings_store.current_version(connection)):
-                self.load(connection)
+                with connection.transaction():
+                    self.load(connection)
 
     def load(self, connection: Connection) -> None:
         """Loads the complete configuration that the connection's transaction sees."""
