@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from tests.support.threads import run_async
 from tocsin.core.config import environment
 from tocsin.core.net.asgi import AsgiMessage, BodyReader
 from tocsin.inbound.admin import secrets
@@ -51,7 +52,7 @@ class InboundServer:
         """Sends one request; several bodies are its parts. What is not bytes is sent as JSON."""
         parts = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in bodies or (b"",)]
         path = where if isinstance(where, str) else path_of(where)
-        return asyncio.run(self._ask(path, parts, method, {**JSON, **_named(headers)}))
+        return run_async(self._ask(path, parts, method, {**JSON, **_named(headers)}))
 
     def post_at_once(self, *requests: tuple[Integration | str, object]) -> list[InboundResponse]:
         """Sends all requests at the same time, and gives the replies in their order."""
@@ -71,7 +72,7 @@ class InboundServer:
                 )
             )
 
-        return asyncio.run(all_of_them())
+        return run_async(all_of_them())
 
     async def _ask(self, path: str, parts: Sequence[bytes], method: str, headers: Mapping[str, str]) -> InboundResponse:
         coming = [

@@ -11,6 +11,7 @@ import pytest
 from django.contrib.sessions.models import Session
 from django.test import Client
 
+from tests.support.threads import run_async
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
@@ -92,7 +93,7 @@ def test_change_event_lists_its_topics(cookie: str) -> None:
 
         return await during(listener, work)
 
-    assert asyncio.run(story()) == ("hint", "alert:42 alerts")
+    assert run_async(story()) == ("hint", "alert:42 alerts")
 
 
 def milliseconds() -> int:
@@ -108,7 +109,7 @@ def test_changes_between_page_load_and_stream_are_delivered(cookie: str) -> None
         listener = Listener(cookie, query=f"since={made}")
         return await during(listener, lambda: listener.event())
 
-    assert asyncio.run(story()) == ("hint", "alert:7")
+    assert run_async(story()) == ("hint", "alert:7")
 
 
 def test_page_older_than_event_history_must_reload_everything(cookie: str) -> None:
@@ -116,7 +117,7 @@ def test_page_older_than_event_history_must_reload_everything(cookie: str) -> No
         listener = Listener(cookie, query="since=1000")
         return await during(listener, lambda: listener.event())
 
-    assert asyncio.run(story())[0] == "all"
+    assert run_async(story())[0] == "all"
 
 
 def test_reconnecting_browser_gets_missed_events(cookie: str) -> None:
@@ -130,7 +131,7 @@ def test_reconnecting_browser_gets_missed_events(cookie: str) -> None:
         listener = Listener(cookie, last_event_id=str(seen))
         return await during(listener, lambda: listener.event())
 
-    assert asyncio.run(story()) == ("hint", "alert:9")
+    assert run_async(story()) == ("hint", "alert:9")
 
 
 @pytest.mark.parametrize("since", ["nonsense", "-1", "999999999999999", "99999999999999999999", ""])
@@ -139,7 +140,7 @@ def test_a_since_that_is_none_counts_as_now(cookie: str, since: str) -> None:
         listener = Listener(cookie, query=f"since={since}")
         return await during(listener, lambda: listener.status())
 
-    assert asyncio.run(story()) == 200
+    assert run_async(story()) == 200
 
 
 def test_a_stranger_gets_no_stream(company: Company, cookie: str) -> None:
@@ -147,10 +148,10 @@ def test_a_stranger_gets_no_stream(company: Company, cookie: str) -> None:
         await sse.stream(listener.scope, listener.receive, listener.send)
         return await listener.status()
 
-    assert asyncio.run(status(Listener("made-up"))) == 401
-    assert asyncio.run(status(Listener(cookie, method="POST"))) == 405
+    assert run_async(status(Listener("made-up"))) == 401
+    assert run_async(status(Listener(cookie, method="POST"))) == 405
     User.objects.filter(pk=company.observer.pk).update(is_active=False)
-    assert asyncio.run(status(Listener(cookie))) == 401
+    assert run_async(status(Listener(cookie))) == 401
 
 
 def test_a_stream_ends_when_its_session_does(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +168,7 @@ def test_a_stream_ends_when_its_session_does(cookie: str, monkeypatch: pytest.Mo
 
         return await during(listener, work)
 
-    assert asyncio.run(story())[0] == "ended"
+    assert run_async(story())[0] == "ended"
 
 
 def test_stream_of_a_deactivated_user_ends_at_once(company: Company, cookie: str) -> None:
@@ -184,7 +185,7 @@ def test_stream_of_a_deactivated_user_ends_at_once(company: Company, cookie: str
 
         return await asyncio.wait_for(during(listener, work), 5)
 
-    assert asyncio.run(story())[0] == "ended"
+    assert run_async(story())[0] == "ended"
 
 
 def test_hints_name_only_what_the_viewer_sees(
@@ -211,7 +212,7 @@ def test_hints_name_only_what_the_viewer_sees(
 
         return await during(listener, work)
 
-    assert asyncio.run(story()) == [("hint", f"alert:{ours} alerts")]
+    assert run_async(story()) == [("hint", f"alert:{ours} alerts")]
 
 
 def test_streams_per_user_are_limited(cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,5 +228,5 @@ def test_streams_per_user_are_limited(cookie: str, monkeypatch: pytest.MonkeyPat
 
         return await during(first, work)
 
-    assert asyncio.run(story()) == (200, 429)
+    assert run_async(story()) == (200, 429)
     assert len(process_broadcaster) == 0, "a stream that ended is forgotten"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp_types import ElicitResult
 
 from tests.support.openapi_check import check_answer
+from tests.support.threads import run_async
 from tests.support.webhook_server import hook_server
 from tests.web.api.conftest import Api, Company
 from tocsin.access import tokens
@@ -120,7 +120,7 @@ def by_sdk(url: str, secret: str, mode: Any, use: Callable[[mcp.Client], Any], *
             async with mcp.Client(transport, mode=mode, **options) as client:
                 return await use(client)
 
-    return asyncio.run(run())
+    return run_async(run())
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy", server.STATELESS])

@@ -293,6 +293,8 @@
 
   // Names follow the order. In two passes, so that no radio buttons of two parts are one group meanwhile.
   function renumber(set) {
+    // An answer under way names the parts by their old order.
+    window.htmx?.trigger(set, "htmx:abort");
     const prefix = set.dataset.formset;
     const parts = findInFormset(set, "[data-formset-form]");
     const ofPart = new RegExp(`(^|id_|\\s)(?:${prefix}|moved)-\\d+-`, "g");
